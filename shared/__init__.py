@@ -1,0 +1,1 @@
+"""What api, workers and training share; it imports none of them."""

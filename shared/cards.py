@@ -1,0 +1,131 @@
+"""Model cards: what a set of trained weights promises, and the check that the file beside it agrees."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.catalog import Head
+from shared.errors import CardMismatch
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Preprocess(_Frozen):
+    """Array to tensor: largest centred square, resized to `size_px`, then (x/255 - mean) / std."""
+
+    size_px: int = Field(ge=32, le=2048)
+    crop: Literal["center_square"] = "center_square"
+    interpolation: Literal["bilinear"] = "bilinear"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Architecture(_Frozen):
+    """Which network the weights fit: `source` is the package, `name` its own name for it."""
+
+    source: Literal["timm"] = "timm"
+    name: str
+    pretrained: str | None = None  # where its first weights came from, in words
+
+
+class Interval(_Frozen):
+    """A figure with its 95 % bootstrap interval, resampled over lesions."""
+
+    value: float
+    low: float
+    high: float
+
+
+class LabelMetrics(_Frozen):
+    """How one label does at its own threshold, each one against the rest."""
+
+    support: int
+    sensitivity: Interval
+    specificity: Interval
+
+
+class Metrics(_Frozen):
+    """The figures of one split; probabilities as served, thresholds and temperature from `val`."""
+
+    split: str
+    images: int
+    lesions: int
+    accuracy: Interval
+    balanced_accuracy: Interval
+    macro_precision: Interval
+    macro_recall: Interval
+    macro_f1: Interval
+    macro_auc: Interval
+    calibration_error: Interval
+    labels: dict[str, LabelMetrics]
+    confusion: list[list[int]]  # rows: truth, columns: top label, both in the card's label order
+
+
+class ModelCard(_Frozen):
+    """What a set of trained weights promises."""
+
+    name: str
+    version: str
+    head: Literal["classify"]
+    architecture: Architecture
+    preprocess: Preprocess
+    labels: tuple[str, ...]
+    thresholds: dict[str, Probability]
+    temperature: float = Field(gt=0)
+    largest_microbatch: int = Field(ge=1, le=1024)
+    data: str
+    licence: str
+    training: dict[str, Any]
+    metrics: Metrics | None = None
+    weights_dtype: Literal["float16", "float32"]
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_card(folder: Path) -> ModelCard:
+    """Read `card.json`, without touching the weights, so that the API can show it.
+
+    Raises: CardMismatch if the card is missing or is not a card
+    """
+    try:
+        return ModelCard.model_validate_json((folder / "card.json").read_bytes())
+    except FileNotFoundError:
+        raise CardMismatch(f"There is no card.json in {folder.name}.") from None
+    except ValidationError as error:
+        raise CardMismatch(f"{folder.name}/card.json is not a model card: {error}") from None
+
+
+def save_card(card: ModelCard, folder: Path) -> None:
+    text = json.dumps(card.model_dump(mode="json"), ensure_ascii=False, indent=1)
+    (folder / "card.json").write_text(text + "\n", encoding="utf-8")
+
+
+def verify(card: ModelCard, head: Head, weights: Path) -> None:
+    """Refuse weights that are not the card's, and a card that is not the catalog's.
+
+    Raises: CardMismatch naming what differs
+    """
+    codes = tuple(label.code for label in head.labels)
+    if card.head != head.kind:
+        raise CardMismatch(f"{card.name}: the card is for {card.head}, the catalog asks for {head.kind}.")
+    if card.labels != codes:
+        raise CardMismatch(f"{card.name}: the card's labels {card.labels} are not the catalog's {codes}.")
+    if set(card.thresholds) != set(codes):
+        raise CardMismatch(f"{card.name}: thresholds must name exactly {codes}.")
+    if not weights.is_file():
+        raise CardMismatch(f"{card.name}: {weights.name} is missing beside its card.")
+    if (found := sha256_of(weights)) != card.sha256:
+        raise CardMismatch(
+            f"{card.name}: {weights.name} has sha256 {found}, the card promises {card.sha256}."
+        )

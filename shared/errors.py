@@ -1,0 +1,222 @@
+"""Everything that can go wrong, drawn as one tree: the class decides status, title and retry.
+
+ServiceError                     status, slug, title; the docstring is the help page at /problems/<slug>
+  RequestError      4xx, 503     said to the client at once
+  StageError        retry=False  a stage of a job failed, and would fail again
+    TransientError  retry=True   a stage of a job failed, and may succeed later
+  StaleAttempt                   a lost race: logged at INFO, dropped
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """One field that was refused; `pointer` is a JSON pointer into the request."""
+
+    detail: str
+    pointer: str
+
+
+class ServiceError(Exception):
+    """Something went wrong inside the service. The log has the details; try again later."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    retry: ClassVar[bool] = False
+    slug: ClassVar[str] = "service-error"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.slug = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        errors: Sequence[FieldProblem] = (),
+        retry_after_s: int | None = None,
+    ) -> None:
+        self.detail = detail or " ".join((type(self).__doc__ or "").split())
+        self.errors = tuple(errors)
+        self.retry_after_s = retry_after_s
+        super().__init__(self.detail)
+
+
+class RequestError(ServiceError):
+    """The request cannot be served as it is."""
+
+    status = 400
+    title = "Request refused"
+
+
+class InvalidRequest(RequestError):
+    """A field is missing, unknown or has a value that is not allowed; `errors` names each one."""
+
+    status = 400
+    title = "Invalid request"
+
+
+class Unauthorized(RequestError):
+    """The request needs a key that this server knows."""
+
+    status = 401
+    title = "Key required"
+
+
+class Forbidden(RequestError):
+    """The request came from a host or page that this server does not serve, or its key lacks the scope."""
+
+    status = 403
+    title = "Not allowed"
+
+
+class NotFound(RequestError):
+    """There is nothing here, or it was erased."""
+
+    status = 404
+    title = "Not found"
+
+
+class MethodNotAllowed(RequestError):
+    """The resource exists, but not for this method; the Allow header names those it has."""
+
+    status = 405
+    title = "Method not allowed"
+
+
+class JobFinished(RequestError):
+    """The job has already ended, and an ended job never changes. Use rerun to make a new one."""
+
+    status = 409
+    title = "Job finished"
+
+
+class IdempotencyConflict(RequestError):
+    """This Idempotency-Key was used within 24 hours for a request with other content."""
+
+    status = 409
+    title = "Idempotency key reused"
+
+
+class PipelineUnavailable(RequestError):
+    """The pipeline is known, but this installation has no trained weights for it."""
+
+    status = 409
+    title = "Pipeline unavailable"
+
+
+class UploadTooLarge(RequestError):
+    """The body or the picture is larger than this server accepts."""
+
+    status = 413
+    title = "Upload too large"
+
+
+class UnsupportedImage(RequestError):
+    """The bytes are not a picture of a supported kind: JPEG, PNG, WebP, TIFF, BMP or DICOM."""
+
+    status = 415
+    title = "Unsupported image"
+
+
+class UnreadableImage(RequestError):
+    """The picture says what it is, but cannot be decoded: it is truncated or damaged."""
+
+    status = 422
+    title = "Unreadable image"
+
+
+class TooManyRequests(RequestError):
+    """Too many requests at once. Retry-After says when to come back."""
+
+    status = 429
+    title = "Too many requests"
+
+
+class ServiceUnavailable(RequestError):
+    """The service cannot do this at the moment. Retry-After says when to come back."""
+
+    status = 503
+    title = "Service unavailable"
+
+
+class StageError(ServiceError):
+    """A stage of the job failed, and trying again would fail in the same way."""
+
+    title = "Stage failed"
+
+
+class CardMismatch(StageError):
+    """The weights are not the ones that the model card promises, or the card is not the catalog's."""
+
+    title = "Model card mismatch"
+
+
+class ImageFailed(StageError):
+    """The stored picture could not be decoded, or its decoding took more memory or time than allowed."""
+
+    title = "Image failed"
+
+
+class AnswerRejected(StageError):
+    """The language model's answer did not pass the checks."""
+
+    title = "Answer rejected"
+
+
+class AttemptsExhausted(StageError):
+    """The stage was tried as often as allowed, and was lost or failed each time."""
+
+    title = "Attempts exhausted"
+
+
+class TransientError(StageError):
+    """A stage of the job failed, and will be tried again."""
+
+    title = "Stage failed for now"
+    retry = True
+
+
+class OutOfMemory(TransientError):
+    """The device had too little memory, even for one picture."""
+
+    title = "Out of memory"
+
+
+class LanguageModelUnavailable(TransientError):
+    """The language model did not answer, or answered with an error."""
+
+    title = "Language model unavailable"
+
+
+class StorageUnavailable(TransientError):
+    """The blob store could not be read or written."""
+
+    title = "Storage unavailable"
+
+
+class StaleAttempt(ServiceError):
+    """Somebody else holds the job now; what this attempt found is dropped."""
+
+    title = "Stale attempt"
+
+
+class SettingsError(ServiceError):
+    """One or more settings have values that cannot be used; all are named at once."""
+
+    title = "Settings cannot be used"
+
+
+def error_classes(root: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:
+    """The whole tree, parents first."""
+    yield root
+    for child in root.__subclasses__():
+        yield from error_classes(child)
+
+
+def by_slug(slug: str) -> type[ServiceError] | None:
+    return next((cls for cls in error_classes() if cls.slug == slug), None)

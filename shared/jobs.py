@@ -1,0 +1,452 @@
+"""The only module that writes jobs: every move of a job is one conditional UPDATE here.
+
+A statement that matches fewer rows than it names means that somebody was first. That is no error:
+the broker delivers twice, workers come back from the dead, people cancel. What was lost is left alone.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from sqlalchemy import Table, and_, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from shared.database import Database, now_us
+from shared.errors import AttemptsExhausted, IdempotencyConflict, StageError
+from shared.ids import new_id
+from shared.lifecycle import TERMINAL, Event, Status, sources, target
+from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow
+
+SECOND = 1_000_000  # microseconds
+IDEMPOTENCY_S = 24 * 3600
+LONGEST_DOUBLING = 6  # a queued job is dispatched again at least every 2**6 x redispatch_s
+
+JOBS = cast(Table, JobRow.__table__)
+ATTEMPTS = cast(Table, AttemptRow.__table__)
+ARTIFACTS = cast(Table, ArtifactRow.__table__)
+
+
+@dataclass(frozen=True)
+class NewArtifact:
+    name: str
+    media_type: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """What a submit fixes for good."""
+
+    id: str
+    pipeline: str
+    question: str
+    lang: str
+    stage: str
+    answered: bool
+    lane: str = "interactive"
+    external: bool = True
+    retry_of: str | None = None
+    age: int | None = None
+    sex: str | None = None
+    site: str | None = None
+    client_metadata: dict[str, Any] | None = None
+    filename: str | None = None
+    media_type: str | None = None
+    sha256: str | None = None
+    size_bytes: int | None = None
+    width: int | None = None
+    height: int | None = None
+    artifacts: tuple[NewArtifact, ...] = ()
+    expires_in_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """Hashes of the client's key and of everything that the request holds."""
+
+    key_sha256: str
+    content_sha256: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The jobs that a message won; whoever holds `id` may write them until the lease ends."""
+
+    id: str
+    stage: str
+    jobs: tuple[JobRow, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one attempt ended, and what it found."""
+
+    job_id: str
+    claim_id: str
+    event: Event  # ADVANCE, FINISH, RETRY, FAIL or RELEASE
+    values: dict[str, Any] = field(default_factory=dict)  # result columns
+    artifacts: tuple[NewArtifact, ...] = ()
+    stage: str | None = None  # the next one, for ADVANCE
+    error: StageError | None = None
+    pause_s: float = 0.0  # before a retry
+
+
+def create(db: Database, new: NewJob, redispatch_s: float, idempotency: Idempotency | None = None) -> bool:
+    """Insert a queued job with its artifacts; False when another request with the same key was first.
+
+    `due_at` leaves the caller `redispatch_s` to deliver the first message itself.
+    """
+    columns = {name: value for name, value in vars(new).items() if name not in ("artifacts", "expires_in_s")}
+
+    def work(session: Session) -> None:
+        now = session.scalar(select(now_us()))
+        assert now is not None
+        deadline = None if new.expires_in_s is None else now + int(new.expires_in_s * SECOND)
+        times = {"created_at": now, "not_before": now, "due_at": now + int(redispatch_s * SECOND)}
+        session.execute(
+            insert(JobRow).values(status=Status.QUEUED.value, deadline_at=deadline, **times, **columns)
+        )
+        _add_artifacts(session, ((new.id, artifact) for artifact in new.artifacts))
+        if idempotency:
+            session.execute(insert(IdempotencyRow).values(job_id=new.id, created_at=now, **vars(idempotency)))
+
+    try:
+        db.write(work)
+    except IntegrityError:
+        if idempotency is None:
+            raise
+        return False
+    return True
+
+
+def repeated(db: Database, idempotency: Idempotency) -> str | None:
+    """The job that this key made within 24 hours, if any.
+
+    Raises: IdempotencyConflict if it was made by a request with other content
+    """
+
+    def work(session: Session) -> IdempotencyRow | None:
+        return session.scalar(
+            select(IdempotencyRow).where(
+                IdempotencyRow.key_sha256 == idempotency.key_sha256,
+                IdempotencyRow.created_at > now_us() - IDEMPOTENCY_S * SECOND,
+            )
+        )
+
+    row = db.read(work)
+    if row and row.content_sha256 != idempotency.content_sha256:
+        raise IdempotencyConflict()
+    return row.job_id if row else None
+
+
+def claim(
+    db: Database, ids: Sequence[str], stage: str, worker: str, *, lease_s: float, limit_s: float
+) -> Claim:
+    """Take those of `ids` that wait for `stage`; fewer than asked, or none, when somebody was first."""
+    claim_id = new_id()
+
+    def work(session: Session) -> Claim:
+        won = session.execute(
+            update(JobRow)
+            .where(
+                JobRow.id.in_(sorted(set(ids))),
+                JobRow.status.in_(sources(Event.CLAIM)),
+                JobRow.stage == stage,
+                JobRow.not_before <= now_us(),
+                or_(JobRow.deadline_at.is_(None), JobRow.deadline_at > now_us()),
+            )
+            .values(
+                status=target(Event.CLAIM).value,
+                claim_id=claim_id,
+                lease_until=now_us() + int(min(lease_s, limit_s) * SECOND),
+                limit_at=now_us() + int(limit_s * SECOND),
+                attempt=JobRow.attempt + 1,
+                started_at=func.coalesce(JobRow.started_at, now_us()),
+                version=JobRow.version + 1,
+            )
+            .execution_options(synchronize_session=False)
+        )
+        if not won.rowcount:  # type: ignore[attr-defined]
+            return Claim(claim_id, stage, ())
+        rows = session.scalars(select(JobRow).where(JobRow.claim_id == claim_id).order_by(JobRow.id)).all()
+        session.execute(
+            insert(ATTEMPTS).values(started_at=now_us(), stage=stage, claim_id=claim_id, worker=worker),
+            [{"job_id": row.id, "number": row.attempt} for row in rows],
+        )
+        return Claim(claim_id, stage, tuple(rows))
+
+    return db.write(work)
+
+
+def heartbeat(db: Database, claim_ids: Iterable[str], lease_s: float) -> dict[str, list[str]]:
+    """Extend leases, never past the stage's limit; answers with the ids that each claim still holds."""
+    named = list(claim_ids)
+
+    def work(session: Session) -> dict[str, list[str]]:
+        wanted = now_us() + int(lease_s * SECOND)
+        held = and_(JobRow.claim_id.in_(named), JobRow.status == Status.RUNNING.value)
+        session.execute(
+            update(JobRow)
+            .where(held)
+            .values(lease_until=case((wanted < JobRow.limit_at, wanted), else_=JobRow.limit_at))
+            .execution_options(synchronize_session=False)
+        )
+        still: dict[str, list[str]] = {}
+        for claim_id, job_id in session.execute(select(JobRow.claim_id, JobRow.id).where(held)):
+            still.setdefault(claim_id or "", []).append(job_id)
+        return still
+
+    return db.write(work) if named else {}
+
+
+def record(
+    db: Database, outcomes: Sequence[Outcome], *, max_attempts: int, redispatch_s: float
+) -> dict[str, int]:
+    """Write what attempts found, all in one transaction: job id to its new version.
+
+    Jobs that the claim no longer holds are missing from the answer, and nothing of them was written.
+    A RETRY past `max_attempts` becomes a FAIL with its own error.
+    """
+
+    def work(session: Session) -> dict[str, int]:
+        now = session.scalar(select(now_us()))
+        assert now is not None
+        held = _lock(session, outcomes)
+        ours = [outcome for outcome in outcomes if outcome.job_id in held]
+        updates: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for outcome in ours:
+            event, columns = _columns(outcome, held[outcome.job_id], now, max_attempts, redispatch_s)
+            keys = {"key_id": outcome.job_id, "key_claim": outcome.claim_id, "key_event": event.value}
+            updates.setdefault(tuple(columns), []).append(columns | keys)
+        for names, rows in updates.items():
+            statement = (
+                update(JOBS)
+                .where(JOBS.c.id == bindparam("key_id"), JOBS.c.claim_id == bindparam("key_claim"))
+                .values({name: bindparam(name) for name in names})
+            )
+            session.connection().execute(statement, rows)
+        _end_attempts(session, [row for rows in updates.values() for row in rows], now, ours)
+        _add_artifacts(session, ((o.job_id, artifact) for o in ours for artifact in o.artifacts))
+        return {row["key_id"]: row["version"] for rows in updates.values() for row in rows}
+
+    return db.write(work) if outcomes else {}
+
+
+def _lock(session: Session, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The rows that still bear their outcome's claim, locked until the commit."""
+    claims = {outcome.job_id: outcome.claim_id for outcome in outcomes}
+    rows = session.execute(
+        select(JOBS.c.id, JOBS.c.claim_id, JOBS.c.version, JOBS.c.failures, JOBS.c.attempt, JOBS.c.stage)
+        .where(JOBS.c.id.in_(sorted(claims)), JOBS.c.status == Status.RUNNING.value)
+        .with_for_update()
+    )
+    return {row.id: row for row in rows if row.claim_id == claims[row.id]}
+
+
+def _columns(
+    outcome: Outcome, row: Any, now: int, max_attempts: int, redispatch_s: float
+) -> tuple[Event, dict[str, Any]]:
+    """The event as it counts, and what it does to the row."""
+    event, error = outcome.event, outcome.error
+    failures = row.failures + (event is Event.RETRY)
+    if event is Event.RETRY and failures >= max_attempts:
+        event = Event.FAIL
+    waits = now + int(outcome.pause_s * SECOND)
+    columns = outcome.values | {
+        "status": target(event).value,
+        "claim_id": None,
+        "lease_until": None,
+        "limit_at": None,
+        "version": row.version + 1,
+        "failures": 0 if event is Event.ADVANCE else failures,
+        "not_before": waits if event is Event.RETRY else now,
+        # After ADVANCE the worker dispatches itself; after RETRY and RELEASE the sweeper does, when due.
+        "due_at": now + int(redispatch_s * SECOND) if event is Event.ADVANCE else waits,
+        "dispatches": 0,
+        "stage": outcome.stage or row.stage,
+        "completed_at": now if target(event) in TERMINAL else None,
+    }
+    if event is Event.ADVANCE:
+        columns["lost"] = 0
+    if error:
+        columns |= {"error_slug": error.slug, "error_detail": error.detail}
+    elif event is Event.FINISH:
+        columns |= {"error_slug": None, "error_detail": None}
+    return event, columns
+
+
+def _end_attempts(session: Session, rows: list[dict[str, Any]], now: int, outcomes: list[Outcome]) -> None:
+    if not rows:
+        return
+    slugs = {outcome.job_id: outcome.error.slug if outcome.error else None for outcome in outcomes}
+    session.connection().execute(
+        update(ATTEMPTS)
+        .where(
+            ATTEMPTS.c.job_id == bindparam("key_id"),
+            ATTEMPTS.c.claim_id == bindparam("key_claim"),
+            ATTEMPTS.c.ended_at.is_(None),
+        )
+        .values(ended_at=now, outcome=bindparam("key_event"), error=bindparam("key_error")),
+        [
+            {name: row[name] for name in ("key_id", "key_claim", "key_event")}
+            | {"key_error": slugs[row["key_id"]]}
+            for row in rows
+        ],
+    )
+
+
+def _add_artifacts(session: Session, artifacts: Iterable[tuple[str, NewArtifact]]) -> None:
+    rows = [{"job_id": job_id} | vars(artifact) for job_id, artifact in artifacts]
+    if rows:
+        session.execute(insert(ARTIFACTS), rows)
+
+
+def cancel(db: Database, job_id: str) -> bool:
+    """Stop a job that has not ended; False when it has, or when there is none."""
+    return _end(db, Event.CANCEL, JobRow.id == job_id) == [job_id]
+
+
+def expire(db: Database) -> list[str]:
+    """End every job whose deadline has passed."""
+    return _end(db, Event.EXPIRE, JobRow.deadline_at < now_us())
+
+
+def _end(db: Database, event: Event, condition: Any) -> list[str]:
+    def work(session: Session) -> list[str]:
+        found = session.execute(
+            select(JobRow.id, JobRow.claim_id)
+            .where(JobRow.status.in_(sources(event)), condition)
+            .order_by(JobRow.id)
+            .limit(500)
+            .with_for_update()
+        ).all()
+        ids = [row.id for row in found]
+        session.execute(
+            update(JobRow)
+            .where(JobRow.id.in_(ids), JobRow.status.in_(sources(event)))
+            .values(
+                status=target(event).value,
+                claim_id=None,
+                lease_until=None,
+                limit_at=None,
+                completed_at=now_us(),
+                version=JobRow.version + 1,
+            )
+            .execution_options(synchronize_session=False)
+        )
+        _close_attempts(session, ids, event)
+        return ids
+
+    return db.write(work)
+
+
+def _close_attempts(session: Session, ids: list[str], event: Event) -> None:
+    session.execute(
+        update(AttemptRow)
+        .where(AttemptRow.job_id.in_(ids), AttemptRow.ended_at.is_(None))
+        .values(ended_at=now_us(), outcome=event.value)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def reap(db: Database, max_attempts: int) -> dict[str, int]:
+    """End expired leases: job id to its new version. Lost jobs wait again, or fail past the cap.
+
+    The error of an earlier attempt is kept, since it says more than that a worker fell silent.
+    """
+
+    def work(session: Session) -> dict[str, int]:
+        lost = session.execute(
+            select(JobRow.id, JobRow.claim_id, JobRow.failures, JobRow.error_slug, JobRow.version)
+            .where(JobRow.status == Status.RUNNING.value, JobRow.lease_until < now_us())
+            .order_by(JobRow.id)
+            .limit(500)
+            .with_for_update()
+        ).all()
+        for row in lost:
+            failed = row.failures + 1 >= max_attempts
+            event = Event.FAIL if failed else Event.LOSE
+            values: dict[str, Any] = {
+                "status": target(event).value,
+                "claim_id": None,
+                "lease_until": None,
+                "limit_at": None,
+                "failures": JobRow.failures + 1,
+                "lost": JobRow.lost + 1,
+                "not_before": now_us(),
+                "due_at": now_us(),
+                "dispatches": 0,
+                "version": JobRow.version + 1,
+                "completed_at": now_us() if failed else None,
+            }
+            if failed and row.error_slug is None:
+                values |= {"error_slug": AttemptsExhausted.slug, "error_detail": AttemptsExhausted().detail}
+            session.execute(
+                update(JobRow)
+                .where(JobRow.id == row.id, JobRow.claim_id == row.claim_id, JobRow.lease_until < now_us())
+                .values(**values)
+                .execution_options(synchronize_session=False)
+            )
+            _close_attempts(session, [row.id], event)
+        return {row.id: row.version + 1 for row in lost}
+
+    return db.write(work)
+
+
+def due(db: Database, redispatch_s: float, limit: int = 1000) -> list[JobRow]:
+    """Queued jobs to dispatch now; each is due again after `redispatch_s`, doubling."""
+
+    def work(session: Session) -> list[JobRow]:
+        rows = session.scalars(
+            select(JobRow)
+            .where(JobRow.status == Status.QUEUED.value, JobRow.due_at <= now_us())
+            .order_by(JobRow.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        ).all()
+        for row in rows:
+            pause_s = redispatch_s * 2 ** min(row.dispatches, LONGEST_DOUBLING)
+            session.execute(
+                update(JobRow)
+                .where(JobRow.id == row.id, JobRow.status == Status.QUEUED.value)
+                .values(due_at=now_us() + int(pause_s * SECOND), dispatches=JobRow.dispatches + 1)
+                .execution_options(synchronize_session=False)
+            )
+        return list(rows)
+
+    return db.write(work)
+
+
+def erase(db: Database, job_id: str) -> bool:
+    """Forget what an ended job was about; the bare row stays. False when it has not ended."""
+    forgotten = dict.fromkeys(
+        ("question", "age", "sex", "site", "client_metadata", "filename", "sha256", "findings", "grades",
+         "segments", "warnings", "answer", "error_detail")
+    )  # fmt: skip
+
+    def work(session: Session) -> bool:
+        erased = session.execute(
+            update(JobRow)
+            .where(JobRow.id == job_id, JobRow.status.in_(TERMINAL))
+            .values(**forgotten, erased_at=now_us(), version=JobRow.version + 1)
+            .execution_options(synchronize_session=False)
+        )
+        session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job_id))
+        session.execute(delete(IdempotencyRow).where(IdempotencyRow.job_id == job_id))
+        return bool(erased.rowcount)  # type: ignore[attr-defined]
+
+    return db.write(work)
+
+
+def forget_keys(db: Database) -> int:
+    """Drop idempotency keys older than 24 hours."""
+
+    def work(session: Session) -> int:
+        gone = session.execute(
+            delete(IdempotencyRow).where(IdempotencyRow.created_at < now_us() - IDEMPOTENCY_S * SECOND)
+        )
+        return int(gone.rowcount)  # type: ignore[attr-defined]
+
+    return db.write(work)

@@ -1,0 +1,127 @@
+"""The broker: Celery's configuration, queue names, dispatch that never slows a submit, and hints of change."""
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import redis
+import structlog
+from celery import Celery
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
+
+from shared.settings import Settings
+
+LANES = ("interactive", "bulk")
+LARGEST_MESSAGE = 64  # job ids
+BREAKER_S = 5.0
+HINTS = "medq.changes"  # pub/sub channel; a hint carries {job id: version}
+
+log = structlog.get_logger(__name__)
+
+
+def queue_name(stage: str, group: str, lane: str) -> str:
+    """`<stage>.<group>.<lane>`: the answer stage needs no weights, so its group is always `all`."""
+    return f"{stage}.{'all' if stage == 'answer' else group}.{lane}"
+
+
+def make_celery(settings: Settings, queues: Iterable[str] = ()) -> Celery:
+    """Celery as MedQ uses it: JSON lists of job ids, late acks, no results, no schedules of its own."""
+    celery = Celery("medq", broker=settings.celery_broker_url, set_as_current=False)
+    celery.conf.update(
+        task_queues=[Queue(name) for name in queues] or None,
+        task_create_missing_queues=True,
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "queue_order_strategy": "priority",  # in the order the queues are named: interactive first
+            "visibility_timeout": 3600,  # longer than any stage's limit; the sweeper is faster anyhow
+            "socket_timeout": 10,
+            "socket_connect_timeout": 2,
+            "retry_on_timeout": True,
+            "health_check_interval": 20,
+        },
+    )
+    return celery
+
+
+class Dispatcher:
+    """Hands ids to the broker. A broker that does not answer is left alone for five seconds.
+
+    The socket's time-out is one second and nothing is retried: a job that could not be dispatched
+    waits in the database, where the sweeper finds it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._celery = make_celery(settings)
+        self._celery.conf.broker_transport_options |= {
+            "socket_timeout": 1.0,
+            "socket_connect_timeout": 1.0,
+            "retry_on_timeout": False,
+        }
+        self._open_until = 0.0
+
+    def dispatch(self, ids: list[str], stage: str, group: str, lane: str) -> bool:
+        """Send one message per 64 ids; False when the broker did not take them all."""
+        chunks = [ids[start : start + LARGEST_MESSAGE] for start in range(0, len(ids), LARGEST_MESSAGE)]
+        return all(self._send(chunk, stage, queue_name(stage, group, lane)) for chunk in chunks)
+
+    def _send(self, ids: list[str], stage: str, queue: str) -> bool:
+        if time.monotonic() < self._open_until:
+            return False
+        try:
+            self._celery.send_task(f"medq.{stage}", args=[ids], queue=queue, retry=False)
+        except (OperationalError, OSError, redis.RedisError) as error:
+            self._open_until = time.monotonic() + BREAKER_S
+            log.warning("dispatch_failed", queue=queue, jobs=len(ids), error=type(error).__name__)
+            return False
+        return True
+
+    def close(self) -> None:
+        self._celery.close()
+
+
+class Hints:
+    """Tells whoever waits that jobs changed. A hint may be lost: waiting code also looks by itself."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._redis = redis.Redis.from_url(
+            settings.redis_url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=None
+        )
+        self._open_until = 0.0
+        self._lock = threading.Lock()
+
+    def publish(self, versions: Mapping[str, int]) -> None:
+        if not versions or time.monotonic() < self._open_until:
+            return
+        try:
+            self._redis.publish(HINTS, json.dumps(dict(versions)))
+        except (redis.RedisError, OSError):
+            with self._lock:
+                self._open_until = time.monotonic() + BREAKER_S
+
+    def subscribe(self) -> Any:
+        """A redis-py PubSub on the channel of changes. Raises redis.RedisError while there is no broker."""
+        subscription = self._redis.pubsub(ignore_subscribe_messages=True)
+        subscription.subscribe(HINTS)
+        return subscription
+
+    def ping(self) -> bool:
+        try:
+            return bool(self._redis.ping())
+        except (redis.RedisError, OSError):
+            return False
+
+    def close(self) -> None:
+        self._redis.close()

@@ -1,0 +1,213 @@
+"""Request and response bodies, as ../shared/design/API.md fixes them; only requests forbid unknown fields."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from shared.catalog import Lang
+
+QUESTION_LIMIT = 4_000  # characters
+METADATA_LIMIT_BYTES = 2_048
+
+Sex = Literal["female", "male", "unknown"]
+Explain = Literal["none", "low", "medium", "high"]
+AnswerWhen = Literal["auto", "always", "never"]
+Urgency = Literal["emergency", "within_24h", "within_days", "routine", "self_care"]
+JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+StageName = Literal["vision", "answer", "explain"]
+
+
+def clean_text(text: str) -> str:
+    """Refuse what no store can hold and no reader can see: NUL and lone surrogates.
+
+    Raises: ValueError
+    """
+    if "\x00" in text:
+        raise ValueError("text must not hold NUL characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("text must be valid Unicode, without lone surrogates") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(clean_text)]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class Finding(Body):
+    """A label with its calibrated probability, and whether that passes the card's threshold."""
+
+    label: str
+    name: str
+    probability: float = Field(ge=0, le=1)
+    above_threshold: bool
+
+
+class Grade(Body):
+    """One condition, graded 0 to 3."""
+
+    condition: str
+    name: str
+    grade: int
+    grade_name: str
+    probabilities: list[float]
+
+
+class Segment(Body):
+    """One label's area in the picture, in the input's own pixels."""
+
+    label: str
+    name: str
+    area_px: int
+    area_fraction: float
+    bbox: tuple[int, int, int, int]
+    mean_probability: float
+
+
+class Warning(Body):
+    code: Literal["low_quality", "out_of_distribution", "explanation_failed", "no_language_model"]
+    detail: str
+
+
+class UsedModel(Body):
+    """The weights that made the findings."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+class Check(Body):
+    name: str
+    passed: bool
+
+
+class Citation(Body):
+    """A passage that the answer rests on; `quote` stands in it word for word."""
+
+    id: str
+    title: str
+    quote: str
+    url: str | None = None
+    reviewed_by: str | None = None
+
+
+class PromptUsed(Body):
+    name: str
+    sha256: str
+
+
+class TokenUsage(Body):
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Answer(Body):
+    """The answer in words, where it came from and what it rests on."""
+
+    text: str
+    source: Literal["language_model", "reference"]
+    model: str | None = None
+    urgency: Urgency
+    cannot_tell: list[str] = []
+    department: str | None = None
+    next_step: str
+    checks: list[Check] = []
+    refused_reason: str | None = None
+    citations: list[Citation] = []
+    prompt: PromptUsed
+    usage: TokenUsage = TokenUsage()
+
+
+class InputInfo(Body):
+    filename: str | None
+    media_type: str
+    sha256: str
+    size_bytes: int
+    width: int
+    height: int
+
+
+class AttemptInfo(Body):
+    stage: StageName
+    number: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    errors: list[dict[str, str]] | None = None
+
+
+class JobMetrics(Body):
+    """Seconds; null until measured."""
+
+    queued_s: float | None = None
+    vision_s: float | None = None
+    answer_s: float | None = None
+    total_s: float | None = None
+
+
+class JobUrls(Body):
+    self: str
+    events: str | None = None
+    cancel: str
+    rerun: str
+
+
+class Job(Body):
+    """One image, one pipeline, one question: what is known of it so far. Unknown is null, never empty."""
+
+    id: str
+    pipeline: str
+    status: JobStatus
+    stage: StageName | None
+    position: int | Literal["1000+"] | None
+    eta_s: float | None
+    progress: float
+    batch_id: str | None
+    retry_of: str | None
+    question: str | None
+    lang: Lang
+    age: int | None
+    sex: Sex | None
+    site: str | None
+    metadata: dict[str, Any] | None
+    input: InputInfo | None
+    findings: list[Finding] | None
+    grades: list[Grade] | None
+    segments: list[Segment] | None
+    warnings: list[Warning]
+    model: UsedModel | None
+    artifacts: dict[str, str]
+    answer: Answer | None
+    error: Problem | None
+    attempts: list[AttemptInfo]
+    metrics: JobMetrics
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    urls: JobUrls
+
+
+class JobList(Body):
+    items: list[Job]
+    next: str | None

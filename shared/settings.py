@@ -1,0 +1,241 @@
+"""Every setting: name, default and help in one place; the only module that reads the environment."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from shared.errors import SettingsError
+
+ROOT = Path(__file__).parents[1]
+UNIX_SOCKET_LIMIT = 107  # bytes of path that Linux's sockaddr_un holds
+
+
+def setting(
+    default: object,
+    help: str,
+    *,
+    env: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    secret: bool = False,
+) -> Any:
+    """A field of Settings; its variable is MEDQ_<NAME> unless `env` says otherwise."""
+    return field(
+        default=default, metadata={"help": help, "env": env, "low": low, "high": high, "secret": secret}
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Built once by an entry point and passed down."""
+
+    # Where things are
+    data_dir: str = setting("var", "Folder of the embedded database, broker, blobs and logs")
+    database_url: str = setting(
+        "",
+        "SQLAlchemy URL, such as mysql+pymysql://user:password@host/medq; empty: SQLite in the data folder",
+        secret=True,
+    )
+    broker_url: str = setting(
+        "",
+        "Redis URL, such as redis://host:6379/0; empty: the Redis that `make run` starts in the data folder",
+        secret=True,
+    )
+    storage_url: str = setting("", "Folder of the blobs; empty: `blobs` in the data folder")
+    models_dir: str = setting("workers/models", "Folder with one folder of card and weights per head")
+
+    # API
+    host: str = setting("127.0.0.1", "Address that the API listens on")
+    port: int = setting(8000, "Port of the API", low=1, high=65535)
+    flower_port: int = setting(5555, "Port of Flower, on loopback", low=1, high=65535)
+    hosts: str = setting(
+        "localhost,127.0.0.1,[::1]", "Host names that requests may address, separated by commas"
+    )
+    auth: Literal["open"] = setting("open", "open: no key is asked, which is allowed on loopback only")
+    api_threads: int = setting(64, "Requests that the API serves at once", low=4, high=1024)
+    max_upload_bytes: int = setting(20 * 2**20, "Largest picture, in bytes", low=1024, high=2**31)
+    max_pixels: int = setting(
+        50_000_000, "Most pixels a picture may claim in its header", low=1, high=500_000_000
+    )
+
+    # Life of a job
+    lease_s: float = setting(
+        30.0, "A claim is lost when its worker is silent for this long", low=1, high=3600
+    )
+    vision_limit_s: float = setting(
+        120.0, "Longest time of one attempt at the vision stage", low=1, high=3600
+    )
+    answer_limit_s: float = setting(
+        180.0, "Longest time of one attempt at the answer stage", low=1, high=3600
+    )
+    max_attempts: int = setting(3, "Attempts at a stage before the job fails", low=1, high=20)
+    retry_base_s: float = setting(2.0, "First pause before a retry; doubles, with jitter", low=0, high=600)
+    redispatch_s: float = setting(
+        30.0,
+        "A queued job whose message seems lost is dispatched again after this; doubles",
+        low=1,
+        high=3600,
+    )
+    sweep_s: float = setting(2.0, "Pause between two rounds of the sweeper", low=0.05, high=60)
+    drain_s: float = setting(
+        8.0, "On SIGTERM a worker finishes what it can for this long, then returns the rest", low=0, high=600
+    )
+
+    # Vision
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where networks run; auto: CUDA if there is one")
+    dtype: Literal["auto", "bfloat16", "float32"] = setting(
+        "auto", "Arithmetic of the networks; auto: bfloat16 where the device computes it natively"
+    )
+    vision_threads: int = setting(24, "Messages that a vision worker holds at once", low=1, high=256)
+    torch_threads: int = setting(
+        0, "Threads of one forward pass on the CPU; 0: one per core", low=0, high=256
+    )
+
+    # Answers
+    answers: Literal["reference", "openai"] = setting(
+        "reference",
+        "reference: answers quote the built-in texts, and nothing leaves the machine; "
+        "openai: any OpenAI-compatible server",
+    )
+    openai_api_key: str = setting("", "Key of the language-model server", env="OPENAI_API_KEY", secret=True)
+    openai_base_url: str = setting(
+        "https://api.openai.com/v1", "Address of the language-model server", env="OPENAI_BASE_URL"
+    )
+    openai_model: str = setting("gpt-4.1-mini", "Model name sent to that server")
+    openai_timeout_s: float = setting(120.0, "Longest time of one language-model call", low=1, high=3600)
+    answer_threads: int = setting(16, "Answers that an answer worker writes at once", low=1, high=512)
+
+    # Logs
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting("INFO", "Least severe log lines")
+    log_format: Literal["json", "console"] = setting("json", "json: one object per line; console: for people")
+
+    @property
+    def data_path(self) -> Path:
+        return _rooted(self.data_dir)
+
+    @property
+    def models_path(self) -> Path:
+        return _rooted(self.models_dir)
+
+    @property
+    def storage_location(self) -> str:
+        return self.storage_url or str(self.data_path / "blobs")
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_path / 'medq.sqlite3'}"
+
+    @property
+    def redis_socket(self) -> Path:
+        """The embedded broker's socket; a long data folder moves it to the folder for temporary files."""
+        path = self.data_path / "redis.sock"
+        if len(os.fsencode(path)) <= UNIX_SOCKET_LIMIT:
+            return path
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"medq-{digest}.sock"
+
+    @property
+    def redis_url(self) -> str:
+        """For redis-py."""
+        return self.broker_url or f"unix://{self.redis_socket}"
+
+    @property
+    def celery_broker_url(self) -> str:
+        """For Celery and Flower, which spell Unix sockets differently."""
+        return self.redis_url.replace("unix://", "redis+socket://", 1)
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]:
+        return frozenset(name.strip().lower() for name in self.hosts.split(",") if name.strip())
+
+    def stage_limit_s(self, stage: str) -> float:
+        return self.answer_limit_s if stage == "answer" else self.vision_limit_s
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read every setting; an empty variable counts as unset.
+
+        Raises: SettingsError that names every bad value, and every MEDQ_ variable that is no setting
+        """
+        source = os.environ if environ is None else environ
+        known = {variable(item): item for item in fields(cls)}
+        values: dict[str, Any] = {}
+        wrong = []
+        for name, item in known.items():
+            if not source.get(name):
+                continue
+            try:
+                values[item.name] = _parse(source[name], item)
+            except ValueError as error:
+                wrong.append(f"{name}: {error}")
+        wrong += [
+            f"{name}: there is no such setting"
+            for name in sorted(source)
+            if name.startswith("MEDQ_") and name not in known and name not in CLIENT_VARIABLES
+        ]
+        settings = cls(**values)
+        wrong += _contradictions(settings)
+        if wrong:
+            raise SettingsError("\n".join(wrong))
+        return settings
+
+
+# The command line's own; they stand in the same environment.
+CLIENT_VARIABLES = {
+    "MEDQ_URL": "Address of the server that the command line talks to, http://127.0.0.1:8000 by default",
+    "MEDQ_KEY": "Key that the command line sends",
+}
+
+
+def client_settings() -> tuple[str, str]:
+    """MEDQ_URL and MEDQ_KEY for the command line, which has no server's settings."""
+    return os.environ.get("MEDQ_URL") or "http://127.0.0.1:8000", os.environ.get("MEDQ_KEY") or ""
+
+
+def variable(item: "Field[Any]") -> str:
+    """The environment variable of a setting."""
+    return item.metadata["env"] or f"MEDQ_{item.name.upper()}"
+
+
+def _parse(text: str, item: "Field[Any]") -> object:
+    if get_origin(item.type) is Literal:
+        if text not in get_args(item.type):
+            raise ValueError(f"{text!r} is not one of {', '.join(get_args(item.type))}")
+        return text
+    if item.type is str:
+        return text
+    try:
+        number = int(text) if item.type is int else float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+    low, high = item.metadata["low"], item.metadata["high"]
+    if not low <= number <= high:
+        raise ValueError(f"{text} is not between {low} and {high}")
+    return number
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    wrong = []
+    if settings.auth == "open" and settings.host not in ("127.0.0.1", "::1", "localhost"):
+        wrong.append("MEDQ_HOST: with MEDQ_AUTH=open the API listens on loopback only, such as 127.0.0.1")
+    if settings.answers == "openai" and not settings.openai_api_key:
+        wrong.append("OPENAI_API_KEY: MEDQ_ANSWERS=openai needs a key (any text for a server that asks none)")
+    return wrong
+
+
+def _rooted(path: str) -> Path:
+    """Relative folders are the repository's, whatever folder a process was started in."""
+    return (ROOT / path).resolve()
+
+
+def documented() -> list[tuple[str, str, str]]:
+    """(variable, default, help) of every setting, for the README and its test."""
+    rows = []
+    for item in fields(Settings):
+        default = "" if item.default is MISSING else str(item.default)
+        rows.append((variable(item), default, item.metadata["help"]))
+    return rows + [(name, "", text) for name, text in CLIENT_VARIABLES.items()]

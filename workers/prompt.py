@@ -1,0 +1,188 @@
+"""Builds the messages for the language model out of a case and the plain files in workers/prompts."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from shared.catalog import PIPELINES, Lang
+from shared.schemas import Finding, Sex, Warning
+from workers.knowledge import Passage
+
+PROMPTS = Path(__file__).parent / "prompts"
+
+Role = Literal["system", "user"]
+# What each file may and must use. A file that leaves one out is refused, so that nothing can drop out.
+VARIABLES: Mapping[Role, frozenset[str]] = {
+    "system": frozenset({"language", "names"}),
+    "user": frozenset({"question", "findings", "age", "sex", "site", "warnings", "passages"}),
+}
+LANGUAGE_NAMES: Mapping[Lang, str] = {"en": "English", "ko": "Korean (한국어)", "fr": "French (français)"}
+NO_QUESTION: Mapping[Lang, str] = {
+    "en": "Explain the findings.",
+    "ko": "결과를 설명해 주세요.",
+    "fr": "Expliquez les résultats.",
+}
+
+_HEADER = re.compile(r"---\nvariables: *([^\n]*)\n---\n")
+_PLACE = re.compile(r"\{\{ *([^{} ]*) *\}\}")
+# What could end a tag or a line, hide text or not be encoded at all is written as its JSON escape.
+_UNSAFE = re.compile("[<>&\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class PromptError(ValueError):
+    """A prompt file cannot be used; the message names the file and the variable."""
+
+
+class Message(TypedDict):
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that an answer may rest on."""
+
+    pipeline: str
+    question: str  # as the person wrote it; empty means: explain the findings
+    lang: Lang
+    age: int | None
+    sex: Sex | None
+    site: str | None
+    findings: tuple[Finding, ...]
+    warnings: tuple[Warning, ...]
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Messages ready to send, and the version of the files that made them."""
+
+    name: str
+    sha256: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt file: text with {{variables}}, all of them declared in its header."""
+
+    path: Path
+    body: str
+    variables: frozenset[str]
+
+    def render(self, values: Mapping[str, str]) -> str:
+        """Fill every place in one pass, so that braces inside a value stay what they are.
+
+        Raises: PromptError naming a variable that has no value or no place
+        """
+        if missing := self.variables - values.keys():
+            raise PromptError(f"{self.path}: no value for {_names(missing)}")
+        if unknown := values.keys() - self.variables:
+            raise PromptError(f"{self.path}: has no place for {_names(unknown)}")
+        return _PLACE.sub(lambda place: values[place[1]], self.body)
+
+
+def build_prompt(case: Case, folder: Path = PROMPTS) -> Prompt:
+    """The messages for a case, by the prompt that its pipeline names.
+
+    Raises: PromptError if the prompt's files cannot be used
+    """
+    name = PIPELINES[case.pipeline].prompt
+    templates, sha256 = load_prompt(name, folder)
+    values: dict[Role, dict[str, str]] = {"system": _system_values(case), "user": _user_values(case)}
+    messages = tuple(
+        Message(role=role, content=template.render(values[role])) for role, template in templates.items()
+    )
+    return Prompt(name, sha256, messages)
+
+
+@cache
+def load_prompt(name: str, folder: Path = PROMPTS) -> tuple[Mapping[Role, Template], str]:
+    """The files of a prompt, read once, and one sha256 over all of them.
+
+    Raises: PromptError
+    """
+    paths: dict[Role, Path] = {role: folder / f"{name}.{role}.md" for role in VARIABLES}
+    try:
+        contents = {role: path.read_bytes() for role, path in paths.items()}
+        texts = {role: content.decode() for role, content in contents.items()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"prompt {name!r} cannot be read: {error}") from None
+    sha256 = hashlib.sha256(b"\0".join(contents.values())).hexdigest()
+    return {role: _template(paths[role], text, VARIABLES[role]) for role, text in texts.items()}, sha256
+
+
+def _template(path: Path, text: str, required: frozenset[str]) -> Template:
+    header = _HEADER.match(text)
+    if header is None:
+        raise PromptError(f"{path}: must begin with ---, variables: a, b, and ---")
+    declared = {name.strip() for name in header[1].split(",")} - {""}
+    body = text[header.end() :].strip()
+    used = {place[1] for place in _PLACE.finditer(body)}
+    if undeclared := used - declared:
+        raise PromptError(f"{path}: uses {_names(undeclared)}, which its header does not declare")
+    if unused := declared - used:
+        raise PromptError(f"{path}: declares {_names(unused)}, and does not use it")
+    if dropped := required - used:
+        raise PromptError(f"{path}: leaves out {_names(dropped)}, which every prompt must hold")
+    if unknown := used - required:
+        raise PromptError(f"{path}: uses {_names(unknown)}, which nothing fills")
+    return Template(path, body, frozenset(used))
+
+
+def _system_values(case: Case) -> dict[str, str]:
+    labels = PIPELINES[case.pipeline].labels
+    return {
+        "language": LANGUAGE_NAMES[case.lang],
+        "names": _data({label.code: label.name(case.lang) for label in labels}),
+    }
+
+
+def _user_values(case: Case) -> dict[str, str]:
+    question = case.question if case.question.strip() else NO_QUESTION[case.lang]
+    ranked = sorted(case.findings, key=lambda finding: (-finding.probability, finding.label))
+    return {
+        "question": _data(question),
+        "findings": _data([_finding(finding, case) for finding in ranked]),
+        "age": _data(case.age),
+        "sex": _data(case.sex),
+        "site": _data(case.site),
+        "warnings": _data([{"code": w.code, "detail": w.detail} for w in case.warnings]),
+        "passages": _data([_passage(passage) for passage in case.passages]),
+    }
+
+
+def _finding(finding: Finding, case: Case) -> dict[str, Any]:
+    """The name comes from the catalog and never from the stored finding: a label has one name."""
+    return {
+        "label": finding.label,
+        "name": PIPELINES[case.pipeline].label(finding.label).name(case.lang),
+        "probability": round(finding.probability, 4),
+        "above_threshold": finding.above_threshold,
+    }
+
+
+def _passage(passage: Passage) -> dict[str, Any]:
+    return {
+        "id": passage.id,
+        "title": passage.title,
+        "text": passage.text,
+        "sources": [source.id for source in passage.sources],
+        "date": passage.date.isoformat(),
+        "reviewed_by": passage.reviewed_by or None,
+    }
+
+
+def _data(value: object) -> str:
+    """JSON that stays inside its tag, whatever a stranger wrote; decoding it gives the value back."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _UNSAFE.sub(lambda char: f"\\u{ord(char[0]):04x}", text)
+
+
+def _names(names: frozenset[str] | set[str]) -> str:
+    return ", ".join(sorted(names))
