@@ -33,7 +33,8 @@ def _sqlite_now(element: Any, compiler: Any, **options: Any) -> str:
 @compiles(now_us, "mysql")
 @compiles(now_us, "mariadb")
 def _mysql_now(element: Any, compiler: Any, **options: Any) -> str:
-    return "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)"
+    # Not UNIX_TIMESTAMP(NOW(6)): where the session's zone has summer time, one hour a year comes twice.
+    return "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 
 
 class Database:
@@ -74,16 +75,17 @@ def is_deadlock(error: OperationalError) -> bool:
     return bool(error.orig and error.orig.args and error.orig.args[0] in DEADLOCKS)
 
 
-def connect(url: str, *, pool_size: int = 16) -> Database:
-    """Open the database that a SQLAlchemy URL names.
+def connect(url: str, *, pool_size: int = 16, statement_s: int | None = 30) -> Database:
+    """Open the database that a SQLAlchemy URL names; on MySQL no statement may take longer than `statement_s`.
 
     Raises: ValueError if it is neither SQLite nor MySQL/MariaDB through PyMySQL
     """
-    drivers = {"sqlite": _sqlite, "mysql+pymysql": _mysql, "mariadb+pymysql": _mysql}
     name = make_url(url).drivername
-    if name not in drivers:
-        raise ValueError(f"{name} is not supported; use sqlite:/// or mysql+pymysql://")
-    return Database(drivers[name](url, pool_size))
+    if name == "sqlite":
+        return Database(_sqlite(url, pool_size))
+    if name in ("mysql+pymysql", "mariadb+pymysql"):
+        return Database(_mysql(url, pool_size, statement_s))
+    raise ValueError(f"{name} is not supported; use sqlite:/// or mysql+pymysql://")
 
 
 def _sqlite(url: str, pool_size: int) -> Engine:
@@ -104,7 +106,7 @@ def _sqlite(url: str, pool_size: int) -> Engine:
     return engine
 
 
-def _mysql(url: str, pool_size: int) -> Engine:
+def _mysql(url: str, pool_size: int, statement_s: int | None) -> Engine:
     return create_engine(
         make_url(url).update_query_dict({"charset": "utf8mb4"}),
         isolation_level="READ COMMITTED",
@@ -112,5 +114,5 @@ def _mysql(url: str, pool_size: int) -> Engine:
         max_overflow=pool_size,
         pool_pre_ping=True,
         pool_recycle=1800,
-        connect_args={"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30},
+        connect_args={"connect_timeout": 5, "read_timeout": statement_s, "write_timeout": statement_s},
     )

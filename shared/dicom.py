@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import _read_file_meta_info, read_preamble
@@ -25,6 +27,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
     generate_uid,
 )
 
@@ -44,8 +47,8 @@ PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 KEPT_KEYWORDS = (
     *PIXEL_KEYWORDS,
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
-    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
-    "PixelAspectRatio", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows",
+    "Columns", "PixelAspectRatio", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
     "SmallestImagePixelValue", "LargestImagePixelValue", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
     "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
@@ -59,6 +62,10 @@ KEPT_KEYWORDS = (
     "PixelValueTransformationSequence",
 )  # fmt: skip
 KEPT_TAGS = {tag for keyword in KEPT_KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
+PIXEL_TAGS = {tag for keyword in PIXEL_KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
+MAX_READS = 300_000  # a multi-frame file with 2,000 frames needs about 200,000
+MAX_HEADER_BYTES = 2**21
+PLAIN_START = bytes(128) + b"DICM\x02\0\x10\0UI\x14\x001.2.840.10008.1.2.1\0"  # Explicit VR Little Endian
 # Without the preamble a file begins with group 2 or 8: a small even element, then a VR or a short length.
 BARE_EXPLICIT = re.compile(rb"[\x02\x08]\0.\0(?:AE|AS|CS|DA|DT|IS|LO|OB|PN|SH|TM|UI|UL|US)", re.DOTALL)
 BARE_IMPLICIT = re.compile(rb"[\x02\x08]\0[\0\x01\x05\x08\x12\x16\x18\x20]\0.\0\0\0", re.DOTALL)
@@ -139,27 +146,45 @@ def _contained() -> Iterator[None]:
         ) from error
 
 
+class _MeteredStream(BytesIO):
+    """Ends a file that has parts by the million, each of which would become an object."""
+
+    reads_left = MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads_left -= 1
+        if self.reads_left < 0:
+            raise UnreadableImage("The DICOM file has far too many parts.")
+        return super().read(size)
+
+
 def _read(data: bytes, limits: "Limits", *, stop_before_pixels: bool = False) -> Dataset:
-    _check_inflated_size(data, limits)
-    dataset = pydicom.dcmread(BytesIO(data), force=True, stop_before_pixels=stop_before_pixels)
+    stream = _MeteredStream(_inflated(data, limits))
+    dataset = pydicom.dcmread(stream, force=True, stop_before_pixels=stop_before_pixels)
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     if not stop_before_pixels and not any(keyword in dataset for keyword in PIXEL_KEYWORDS):
         raise UnreadableImage("The DICOM file has no pixel data.")
+    # What is read as a block is taken apart when it is asked for, again into an object for every part.
+    header = [dataset.get_item(tag) for tag in KEPT_TAGS - PIXEL_TAGS if tag in dataset]
+    if sum(len(item.value or b"") for item in header if isinstance(item, RawDataElement)) > MAX_HEADER_BYTES:
+        raise UnreadableImage("The DICOM file's header is far too long.")
     return dataset
 
 
-def _check_inflated_size(data: bytes, limits: "Limits") -> None:
-    """A deflated file may grow a thousandfold, and pydicom inflates it whole: measure it first."""
-    stream = BytesIO(data)
+def _inflated(data: bytes, limits: "Limits") -> bytes:
+    """A deflated file as a plain one; pydicom would inflate it whole, whatever its size."""
+    stream = _MeteredStream(data)
     read_preamble(stream, force=True)
     if _read_file_meta_info(stream).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
-    allowed = max(limits.max_bytes, 2 * limits.max_pixels)
-    if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), allowed + 1)) > allowed:
-        raise UploadTooLarge(f"The DICOM file inflates to more than {allowed:,} bytes.")
+        return data
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = inflater.decompress(stream.read(), limits.max_bytes + 1)
+    if len(plain) > limits.max_bytes:
+        raise UploadTooLarge(f"The DICOM file inflates to more than {limits.max_bytes:,} bytes.")
+    return PLAIN_START + plain
 
 
 def _checked_size(dataset: Dataset, limits: "Limits") -> tuple[int, int, int]:
@@ -178,11 +203,11 @@ def _check_codestream(dataset: Dataset, frames: int, frame: int, limits: "Limits
     """A compressed frame states its own size, and it is that which decides how much is decoded."""
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         return
+    if dataset.file_meta.TransferSyntaxUID == RLELossless:
+        return
     stream = get_frame(dataset.PixelData, frame, number_of_frames=frames)
-    found = re.search(rb"\xff\x4f\xff\x51..(?:..)(.{16})", stream[:64], re.DOTALL)
-    if found:
-        x1, y1, x0, y0 = (int.from_bytes(found[1][i : i + 4], "big") for i in range(0, 16, 4))
-        limits.check(x1 - x0, y1 - y0)
+    with Image.open(BytesIO(stream), formats=["JPEG", "JPEG2000"]) as image:
+        limits.check(*image.size)
 
 
 def _kept(source: Dataset) -> Dataset:
@@ -207,14 +232,15 @@ def _grey(dataset: Dataset, stored: NDArray[Any], frame: int) -> NDArray[np.uint
     voi = _holder(dataset, frame, "VOILUTSequence", "WindowCenter")
     if voi.get("VOILUTSequence"):
         bits = int(voi.VOILUTSequence[0].LUTDescriptor[2])
-        levels = apply_voi(values.astype(np.int64), voi) / (2**bits - 1)
+        levels = apply_voi(values.astype(np.int64), voi).astype(np.float32) / (2**bits - 1)
     elif (window := _window(voi)) is not None:
-        levels = _windowed(values.astype(np.float64), *window, str(voi.get("VOILUTFunction") or "LINEAR"))
+        levels = _windowed(values.astype(np.float32), *window, str(voi.get("VOILUTFunction") or "LINEAR"))
     else:
-        levels = _stretched(values.astype(np.float64), stored != dataset.get("PixelPaddingValue"))
+        levels = _stretched(values.astype(np.float32), stored != dataset.get("PixelPaddingValue"))
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         levels = 1 - levels
-    return np.rint(np.clip(np.nan_to_num(levels), 0, 1) * 255).astype(np.uint8)
+    grey: NDArray[np.uint8] = np.rint(np.clip(np.nan_to_num(levels), 0, 1) * 255).astype(np.uint8)
+    return grey
 
 
 def _holder(dataset: Dataset, frame: int, *keywords: str) -> Dataset:
@@ -241,18 +267,18 @@ def _window(voi: Dataset) -> tuple[float, float] | None:
     return (centre, width) if np.isfinite(centre) and 0 < width < np.inf else None
 
 
-def _windowed(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
+def _windowed(values: NDArray[np.float32], centre: float, width: float, function: str) -> NDArray[np.float32]:
     """Source: DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3"""
     if function == "SIGMOID":
-        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
+        return np.asarray(1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -80, 80))), np.float32)
     if function == "LINEAR_EXACT":
         return (values - centre) / width + 0.5
     return (values - (centre - 0.5)) / max(width - 1, 1e-9) + 0.5
 
 
-def _stretched(values: NDArray[np.float64], shown: Any) -> NDArray[np.float64]:
+def _stretched(values: NDArray[np.float32], shown: Any) -> NDArray[np.float32]:
     finite = np.isfinite(values) & shown
     if not finite.any():
         return np.zeros_like(values)
-    low, high = values[finite].min(), values[finite].max()
+    low, high = float(values[finite].min()), float(values[finite].max())
     return (values - low) / max(high - low, 1e-12)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import simplejpeg  # type: ignore[import-untyped]
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -149,9 +149,7 @@ def decode(data: bytes, limits: Limits, *, at_least_px: int | None = None) -> Pi
     limits.check(header.width, header.height)
     if kind == "image/png":
         data = _strip_png(data, 1)  # what Pillow is not shown cannot hurt it, nor animate the picture
-    return _upright(
-        _decode_with_pillow(kind, data, limits), 1 if kind == "image/tiff" else header.orientation
-    )
+    return _upright(_decode_with_pillow(kind, data, limits), header.orientation)
 
 
 def sanitise(data: bytes, limits: Limits) -> bytes:
@@ -222,6 +220,99 @@ def _upright(array: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(array)
 
 
+def _decode_jpeg(data: bytes, limits: Limits, at_least_px: int | None) -> Pixels:
+    header = _header("image/jpeg", data, limits)
+    limits.check(header.width, header.height)
+    if data.count(b"\xff\xda") > MAX_SCANS:
+        raise UnreadableImage(f"The JPEG picture has more than {MAX_SCANS} scans.")
+    floor = at_least_px or 0
+    if min(header.width, header.height) <= floor:
+        floor = 0
+    try:
+        array = _jpeg_pixels(data, floor)
+    except ValueError as error:
+        if DAMAGE.search(str(error)):
+            raise UnreadableImage() from error
+        array = _decode_odd_jpeg(_strip_jpeg(data, 1), floor, limits)
+    return _upright(array, header.orientation)
+
+
+def _jpeg_pixels(data: bytes, floor: int) -> Pixels:
+    """Raises: ValueError also for what libjpeg would only warn about"""
+    array: Pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=floor, min_width=floor)
+    return array
+
+
+def _decode_odd_jpeg(stripped: bytes, floor: int, limits: Limits) -> Pixels:
+    """A JPEG with stray bytes, which are gone now and hid any later damage, or with uncommon subsampling."""
+    try:
+        return _jpeg_pixels(stripped, floor)
+    except ValueError as error:
+        if DAMAGE.search(str(error)):
+            raise UnreadableImage() from error
+    return _decode_with_pillow("image/jpeg", stripped, limits)
+
+
+def _pillow_header(kind: str, data: bytes, limits: Limits) -> _Header:
+    try:
+        with Image.open(io.BytesIO(data), formats=[PILLOW_NAMES[kind]]) as image:
+            width, height = image.size
+            frames = _tiff_frames(data, limits.max_frames) if kind == "image/tiff" else 1
+            return _Header(width, height, frames=frames)  # Pillow turns a TIFF, and its size, by itself
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UploadTooLarge() from error
+    except Exception as error:
+        raise UnreadableImage() from error
+
+
+def _decode_with_pillow(kind: str, data: bytes, limits: Limits) -> Pixels:
+    """Raises: UnreadableImage for whatever Pillow raises, UploadTooLarge"""
+    try:
+        with Image.open(io.BytesIO(data), formats=[PILLOW_NAMES[kind]]) as image:
+            limits.check(*image.size)
+            image.load()
+            return _rgb(image)
+    except ServiceError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UploadTooLarge() from error
+    except Exception as error:
+        raise UnreadableImage() from error
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return np.repeat(_eight_bits(image)[:, :, np.newaxis], 3, axis=2)
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.array(image.convert("RGB"))
+
+
+def _eight_bits(image: Image.Image) -> Pixels:
+    """Grey samples of more than 8 bits, their range mapped to 0..255.
+
+    The range is the type's (65,535 for 16 bits, 1.0 for fractions); samples that have no such convention, or
+    leave it, are stretched from their least to their greatest. NaN is black.
+    """
+    tags = getattr(image, "tag_v2", {})
+    values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
+    low, high = 0.0, 1.0
+    if image.mode.startswith("I;16"):
+        bits = tags.get(258, (16,))[0]
+        high = float(2 ** min(max(bits, 1), 16) - 1)
+    if image.mode == "I" or values.min() < low or values.max() > high:
+        low, high = float(values.min()), float(values.max())
+    scaled = (values - low) / max(high - low, 1e-12)
+    if tags.get(262) == 0:  # white is zero; Pillow inverts only 1 to 8 bits
+        scaled = 1 - scaled
+    grey: Pixels = np.rint(scaled * 255).astype(np.uint8)
+    return grey
+
+
+# Containers: where each format keeps its parts.
+
+
 def _orientation(exif: bytes) -> int:
     """The orientation in the first directory of an EXIF block; 1 if it is absent or damaged."""
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
@@ -288,39 +379,6 @@ def _jpeg_header(data: bytes) -> _Header:
         elif marker == SOS:
             break
     return _Header(width, height, orientation or 1)
-
-
-def _decode_jpeg(data: bytes, limits: Limits, at_least_px: int | None) -> Pixels:
-    header = _header("image/jpeg", data, limits)
-    limits.check(header.width, header.height)
-    if data.count(b"\xff\xda") > MAX_SCANS:
-        raise UnreadableImage(f"The JPEG picture has more than {MAX_SCANS} scans.")
-    floor = at_least_px or 0
-    if min(header.width, header.height) <= floor:
-        floor = 0
-    try:
-        array = _jpeg_pixels(data, floor)
-    except ValueError as error:
-        if DAMAGE.search(str(error)):
-            raise UnreadableImage() from error
-        array = _decode_odd_jpeg(_strip_jpeg(data, 1), floor, limits)
-    return _upright(array, header.orientation)
-
-
-def _jpeg_pixels(data: bytes, floor: int) -> Pixels:
-    """Raises: ValueError also for what libjpeg would only warn about"""
-    array: Pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=floor, min_width=floor)
-    return array
-
-
-def _decode_odd_jpeg(stripped: bytes, floor: int, limits: Limits) -> Pixels:
-    """A JPEG with stray bytes, which are gone now and hid any later damage, or with uncommon subsampling."""
-    try:
-        return _jpeg_pixels(stripped, floor)
-    except ValueError as error:
-        if DAMAGE.search(str(error)):
-            raise UnreadableImage() from error
-    return _decode_with_pillow("image/jpeg", stripped, limits)
 
 
 def _strip_jpeg(data: bytes, orientation: int) -> bytes:
@@ -469,21 +527,7 @@ def _webp_chunk(kind: bytes, content: bytes) -> bytes:
     return kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) & 1)
 
 
-# What Pillow decodes
-
-
-def _pillow_header(kind: str, data: bytes, limits: Limits) -> _Header:
-    try:
-        with Image.open(io.BytesIO(data), formats=[PILLOW_NAMES[kind]]) as image:
-            tags = getattr(image, "tag_v2", {})
-            width, height = image.size
-            frames = _tiff_frames(data, limits.max_frames) if kind == "image/tiff" else 1
-            orientation = tags.get(0x0112, 1)
-            return _Header(width, height, orientation if orientation in range(1, 9) else 1, frames)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UploadTooLarge() from error
-    except Exception as error:
-        raise UnreadableImage() from error
+# TIFF
 
 
 def _tiff_frames(data: bytes, enough: int) -> int:
@@ -502,47 +546,3 @@ def _tiff_frames(data: bytes, enough: int) -> int:
     except (struct.error, OverflowError):
         pass  # the chain ends where the file does
     return len(seen)
-
-
-def _decode_with_pillow(kind: str, data: bytes, limits: Limits) -> Pixels:
-    """Raises: UnreadableImage for whatever Pillow raises, UploadTooLarge"""
-    try:
-        with Image.open(io.BytesIO(data), formats=[PILLOW_NAMES[kind]]) as image:
-            limits.check(*image.size)
-            image.load()
-            return _rgb(image)
-    except ServiceError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UploadTooLarge() from error
-    except Exception as error:
-        raise UnreadableImage() from error
-
-
-def _rgb(image: Image.Image) -> Pixels:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return np.repeat(_eight_bits(image)[:, :, np.newaxis], 3, axis=2)
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
-
-
-def _eight_bits(image: Image.Image) -> Pixels:
-    """Grey samples of more than 8 bits, their range mapped to 0..255.
-
-    The range is the type's (65,535 for 16 bits, 1.0 for fractions); samples that have no such convention, or
-    leave it, are stretched from their least to their greatest. NaN is black.
-    """
-    tags = getattr(image, "tag_v2", {})
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
-    low, high = 0.0, 1.0
-    if image.mode.startswith("I;16"):
-        bits = tags.get(258, (16,))[0]
-        high = float(2 ** min(max(bits, 1), 16) - 1)
-    if image.mode == "I" or values.min() < low or values.max() > high:
-        low, high = float(values.min()), float(values.max())
-    scaled = (values - low) / max(high - low, 1e-12)
-    if tags.get(262) == 0:  # white is zero; Pillow inverts only 1 to 8 bits
-        scaled = 1 - scaled
-    return np.rint(scaled * 255).astype(np.uint8)

@@ -110,6 +110,13 @@ def create(db: Database, new: NewJob, redispatch_s: float, idempotency: Idempote
         )
         _add_artifacts(session, ((new.id, artifact) for artifact in new.artifacts))
         if idempotency:
+            # A key that the sweeper has not forgotten yet, though its 24 hours are over, may be used again.
+            session.execute(
+                delete(IdempotencyRow).where(
+                    IdempotencyRow.key_sha256 == idempotency.key_sha256,
+                    IdempotencyRow.created_at <= now - IDEMPOTENCY_S * SECOND,
+                )
+            )
             session.execute(insert(IdempotencyRow).values(job_id=new.id, created_at=now, **vars(idempotency)))
 
     try:
@@ -214,10 +221,11 @@ def record(
         now = session.scalar(select(now_us()))
         assert now is not None
         held = _lock(session, outcomes)
-        ours = [outcome for outcome in outcomes if outcome.job_id in held]
+        ours = [outcome for outcome in outcomes if (outcome.job_id, outcome.claim_id) in held]
         updates: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for outcome in ours:
-            event, columns = _columns(outcome, held[outcome.job_id], now, max_attempts, redispatch_s)
+            row = held[outcome.job_id, outcome.claim_id]
+            event, columns = _columns(outcome, row, now, max_attempts, redispatch_s)
             keys = {"key_id": outcome.job_id, "key_claim": outcome.claim_id, "key_event": event.value}
             updates.setdefault(tuple(columns), []).append(columns | keys)
         for names, rows in updates.items():
@@ -234,15 +242,18 @@ def record(
     return db.write(work) if outcomes else {}
 
 
-def _lock(session: Session, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The rows that still bear their outcome's claim, locked until the commit."""
-    claims = {outcome.job_id: outcome.claim_id for outcome in outcomes}
+def _lock(session: Session, outcomes: Sequence[Outcome]) -> dict[tuple[str, str], Any]:
+    """The rows that still run, locked until the commit, by id and the claim that holds them.
+
+    By both, since a group of outcomes may hold a zombie's and its successor's for the same job.
+    """
+    ids = sorted({outcome.job_id for outcome in outcomes})
     rows = session.execute(
         select(JOBS.c.id, JOBS.c.claim_id, JOBS.c.version, JOBS.c.failures, JOBS.c.attempt, JOBS.c.stage)
-        .where(JOBS.c.id.in_(sorted(claims)), JOBS.c.status == Status.RUNNING.value)
+        .where(JOBS.c.id.in_(ids), JOBS.c.status == Status.RUNNING.value)
         .with_for_update()
     )
-    return {row.id: row for row in rows if row.claim_id == claims[row.id]}
+    return {(row.id, row.claim_id): row for row in rows}
 
 
 def _columns(
@@ -270,9 +281,12 @@ def _columns(
     }
     if event is Event.ADVANCE:
         columns["lost"] = 0
+    if event is Event.FAIL and error is None:
+        error = AttemptsExhausted()
     if error:
         columns |= {"error_slug": error.slug, "error_detail": error.detail}
-    elif event is Event.FINISH:
+    elif event in (Event.ADVANCE, Event.FINISH):
+        # What an earlier attempt stumbled over must not be taken for the next stage's error.
         columns |= {"error_slug": None, "error_detail": None}
     return event, columns
 
@@ -316,13 +330,11 @@ def expire(db: Database) -> list[str]:
 def _end(db: Database, event: Event, condition: Any) -> list[str]:
     def work(session: Session) -> list[str]:
         found = session.execute(
-            select(JobRow.id, JobRow.claim_id)
-            .where(JobRow.status.in_(sources(event)), condition)
-            .order_by(JobRow.id)
-            .limit(500)
-            .with_for_update()
+            select(JobRow.id).where(JobRow.status.in_(sources(event)), condition).limit(500).with_for_update()
         ).all()
-        ids = [row.id for row in found]
+        ids = sorted(row.id for row in found)
+        if not ids:
+            return []
         session.execute(
             update(JobRow)
             .where(JobRow.id.in_(ids), JobRow.status.in_(sources(event)))
@@ -433,9 +445,11 @@ def erase(db: Database, job_id: str) -> bool:
             .values(**forgotten, erased_at=now_us(), version=JobRow.version + 1)
             .execution_options(synchronize_session=False)
         )
+        if not erased.rowcount:  # type: ignore[attr-defined]
+            return False
         session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job_id))
         session.execute(delete(IdempotencyRow).where(IdempotencyRow.job_id == job_id))
-        return bool(erased.rowcount)  # type: ignore[attr-defined]
+        return True
 
     return db.write(work)
 

@@ -69,7 +69,10 @@ class Dispatcher:
             "socket_timeout": 1.0,
             "socket_connect_timeout": 1.0,
             "retry_on_timeout": False,
+            "max_retries": 0,  # else kombu tries a first connection again for 4 to 6 s, retry=False or not
         }
+        # As many as there are threads: nobody waits for a connection behind another's time-out.
+        self._celery.conf.broker_pool_limit = 1024
         self._open_until = 0.0
 
     def dispatch(self, ids: list[str], stage: str, group: str, lane: str) -> bool:

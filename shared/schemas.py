@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from shared.cards import ModelCard
 from shared.catalog import Lang
 
 QUESTION_LIMIT = 4_000  # characters
@@ -205,9 +206,57 @@ class Job(Body):
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    erased_at: datetime | None = None  # what it was about is gone for good; the bare row stays
     urls: JobUrls
 
 
 class JobList(Body):
     items: list[Job]
     next: str | None
+
+
+class LabelInfo(Body):
+    """A label's code and its name in every language."""
+
+    code: str
+    en: str
+    ko: str
+    fr: str
+
+
+class HeadInfo(Body):
+    """One question to one network, and the labels it answers with."""
+
+    kind: Literal["classify", "grade", "segment"]
+    weights: str
+    labels: list[LabelInfo]
+    grades: list[LabelInfo]
+
+
+class PipelineUrls(Body):
+    self: str
+    card: str
+
+
+class PipelineInfo(Body):
+    """A question that can be asked of an image; `reason` says why it is not available."""
+
+    name: str
+    title: LabelInfo
+    modality: str
+    sites: list[str]
+    labels: list[LabelInfo]
+    heads: list[HeadInfo]
+    available: bool
+    reason: str | None
+    train_command: str | None
+    urls: PipelineUrls
+
+
+class PipelineDetail(PipelineInfo):
+    card: ModelCard | None
+
+
+class PipelineList(Body):
+    items: list[PipelineInfo]
+    next: str | None = None

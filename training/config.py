@@ -17,7 +17,8 @@ class TrainConfig(BaseModel):
     network: str
     pretrained: str | None = None
     seed: int
-    train_px: int = Field(ge=32)
+    first_px: int = Field(ge=32)
+    last_px: int = Field(ge=32)
     serve_px: int = Field(ge=32)
     mean: tuple[float, float, float]
     std: tuple[float, float, float]

@@ -86,7 +86,9 @@ def train(config: TrainConfig, data: Path, out: Path) -> ModelCard:
     run = _prepare(config, len(head.labels), truth, device)
     history = []
     for epoch in range(config.epochs):
-        loss, speed = _epoch(run, pictures, owner, truth, f"epoch {epoch + 1}/{config.epochs}")
+        size_px = _size_px(config, epoch)
+        title = f"epoch {epoch + 1}/{config.epochs} at {size_px} px"
+        loss, speed = _epoch(run, pictures, owner, truth, size_px, title)
         logits = predict(run.average.module, held, _preprocess(config), config.microbatch, device)
         row = {"epoch": epoch + 1, "loss": loss, "images_per_s": speed, **_validate(logits, split["val"])}
         history.append({name: round(value, 4) for name, value in row.items()})
@@ -141,7 +143,15 @@ def _draw(run: Run, owner: Tensor, truth: Tensor) -> Tensor:
     return torch.multinomial(weights, count, replacement=True, generator=run.random)
 
 
-def _epoch(run: Run, pictures: Tensor, owner: Tensor, truth: Tensor, title: str) -> tuple[float, float]:
+def _size_px(config: TrainConfig, epoch: int) -> int:
+    """The training size of an epoch, a multiple of 32, from `first_px` to `last_px`."""
+    share = epoch / max(1, config.epochs - 1)
+    return round((config.first_px + share * (config.last_px - config.first_px)) / 32) * 32
+
+
+def _epoch(
+    run: Run, pictures: Tensor, owner: Tensor, truth: Tensor, size_px: int, title: str
+) -> tuple[float, float]:
     """One pass; returns the mean loss and images per second."""
     config, total, began = run.config, 0.0, time.monotonic()
     chunks = _draw(run, owner, truth).split(config.microbatch)
@@ -150,7 +160,7 @@ def _epoch(run: Run, pictures: Tensor, owner: Tensor, truth: Tensor, title: str)
         bar = progress.add_task(title, total=len(chunks))
         run.network.train()
         for chosen in chunks:
-            batch = augment(pictures[chosen], config.train_px, run.random).to(run.device)
+            batch = augment(pictures[chosen], size_px, run.random).to(run.device)
             target = F.one_hot(truth[owner[chosen]], len(run.adjustment)).float().to(run.device)
             batch, target = _mixup(batch, target, config.mixup, run.random)
             batch = normalise(batch, _preprocess(config), torch.float32)

@@ -16,7 +16,9 @@ from shared.errors import AnswerRejected, LanguageModelUnavailable, StageError, 
 from workers.prompt import Prompt
 
 TEXT_LIMIT = 20_000  # characters; a model that never stops must not fill the memory
-WATCH_S = 0.1  # how often a running call looks at its deadline and at should_stop
+WATCH_S = 0.2  # how often a running call looks at its deadline and asks should_stop
+MODEL_NAME_LIMIT = 200
+TOKENS_LIMIT = 2**31 - 1  # what the database's integer holds
 LONGEST_RETRY_AFTER_S = 3_600
 
 TRANSIENT_STATUS = frozenset({408, 409, 425, 429})  # and 5xx: the same request may succeed later
@@ -39,7 +41,7 @@ class LanguageModel(Protocol):
     """Completes a prompt, one call at a time and from any thread.
 
     Raises: LanguageModelUnavailable (try again later), AnswerRejected (it would fail again) or
-    StaleAttempt (`should_stop` said so; it is asked from another thread)
+    StaleAttempt (`should_stop` said so; it is asked a few times a second, from another thread)
     """
 
     def complete(
@@ -117,19 +119,19 @@ class _Answer:
         Raises: AnswerRejected if the text grows past TEXT_LIMIT
         """
         if chunk.usage is not None:
-            self.input_tokens = int(chunk.usage.prompt_tokens or 0)
-            self.output_tokens = int(chunk.usage.completion_tokens or 0)
-        self.model = str(chunk.model or self.model)
+            self.input_tokens = _count(chunk.usage.prompt_tokens)
+            self.output_tokens = _count(chunk.usage.completion_tokens)
+        self.model = _clean(chunk.model or self.model)[:MODEL_NAME_LIMIT]
         if not chunk.choices:
             return ""
         choice = chunk.choices[0]
         self.finish_reason = choice.finish_reason or self.finish_reason
         text = (choice.delta.content if choice.delta else None) or ""
+        self.parts.append(text)
         self.size += len(text)
         if self.size > TEXT_LIMIT:
             raise AnswerRejected(f"The language model wrote more than {TEXT_LIMIT} characters.")
-        self.parts.append(text)
-        return text
+        return _clean(text)
 
     def completion(self) -> Completion:
         """Raises: LanguageModelUnavailable for a stream that broke off, AnswerRejected for a withheld end"""
@@ -139,7 +141,20 @@ class _Answer:
             raise AnswerRejected("The language model's answer was longer than its limit and is not complete.")
         if self.finish_reason == "content_filter":
             raise AnswerRejected("The language model's provider withheld the answer.")
-        return Completion("".join(self.parts), self.model, self.input_tokens, self.output_tokens)
+        return Completion(_clean("".join(self.parts)), self.model, self.input_tokens, self.output_tokens)
+
+
+def _count(tokens: int | None) -> int:
+    return min(max(int(tokens or 0), 0), TOKENS_LIMIT)
+
+
+def _clean(text: str) -> str:
+    """Text that can be stored and sent: without NUL, halves of a character joined or replaced.
+
+    Servers that send token by token cut an emoji in two; each half alone is a lone surrogate.
+    """
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return whole.replace("\0", "")
 
 
 def _next_delta(chunks: Iterator[ChatCompletionChunk], answer: _Answer, watch: "_Watch") -> str | None:
@@ -148,22 +163,21 @@ def _next_delta(chunks: Iterator[ChatCompletionChunk], answer: _Answer, watch: "
         with _mapped_errors():
             chunk = next(chunks, None)
             delta = None if chunk is None else answer.add(chunk)
-    except LanguageModelUnavailable as error:
+    except LanguageModelUnavailable:
         watch.check()
-        raise error
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError) as error:  # a chunk that is not a chunk
+        raise LanguageModelUnavailable("The language model's server sent what is no answer.") from error
     watch.check()
     return delta
 
 
 @contextmanager
 def _mapped_errors() -> Iterator[None]:
-    """Whatever the package or a server's nonsense raises becomes one of our errors."""
     try:
         yield
     except openai.OpenAIError as error:
         raise translate(error) from error
-    except (ValueError, TypeError, AttributeError, LookupError) as error:  # chunks that are not chunks
-        raise LanguageModelUnavailable("The language model's server sent what is no answer.") from error
 
 
 def translate(error: openai.OpenAIError) -> StageError:
@@ -195,19 +209,25 @@ class _Watch:
 
     def __init__(self, deadline: float, should_stop: ShouldStop | None) -> None:
         self.deadline = deadline
-        self.should_stop = should_stop
+        self.should_stop = should_stop or (lambda: False)
         self.stopped = False
+        self.failed: Exception | None = None  # what should_stop itself raised
 
-    def due(self) -> bool:
-        self.stopped = self.stopped or (self.should_stop is not None and self.should_stop())
-        return self.stopped or time.monotonic() >= self.deadline
+    def look(self) -> bool:
+        """True when it is time to hang up; asked by the watching thread alone."""
+        try:
+            self.stopped = self.should_stop()
+        except Exception as error:
+            self.failed = error
+        return self.stopped or self.failed is not None or time.monotonic() >= self.deadline
 
     def check(self) -> None:
-        if not self.due():
-            return
+        if self.failed is not None:
+            raise self.failed
         if self.stopped:
             raise StaleAttempt("The call to the language model was stopped.")
-        raise LanguageModelUnavailable("The language model did not finish in time.")
+        if time.monotonic() >= self.deadline:
+            raise LanguageModelUnavailable("The language model did not finish in time.")
 
 
 @contextmanager
@@ -223,7 +243,7 @@ def _watched(
 
     def hang_up() -> None:
         while not over.wait(WATCH_S):
-            if watch.due():
+            if watch.look():
                 _shut(stream)
                 return
 

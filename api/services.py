@@ -1,0 +1,65 @@
+"""What the views need, opened once per process and reached through the app, never through globals."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app
+
+from api.availability import Availability
+from api.metrics import Metrics
+from api.pace import Pace
+from api.waiting import Waiters
+from shared.database import Database, connect
+from shared.images import Limits
+from shared.queue import Dispatcher, Hints
+from shared.settings import Settings
+from shared.storage import Storage, open_storage
+
+EXTENSION = "medq"
+
+
+@dataclass(frozen=True)
+class Services:
+    """The API's rooms; whoever opens them closes them."""
+
+    settings: Settings
+    db: Database
+    storage: Storage
+    dispatcher: Dispatcher
+    hints: Hints
+    waiters: Waiters
+    availability: Availability
+    pace: Pace
+    metrics: Metrics
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Services":
+        db = connect(settings.sqlalchemy_url)
+        hints = Hints(settings)
+        return cls(
+            settings=settings,
+            db=db,
+            storage=open_storage(settings.storage_location),
+            dispatcher=Dispatcher(settings),
+            hints=hints,
+            # The other half of the threads stays free for requests that end at once.
+            waiters=Waiters(db, hints, limit=settings.api_threads // 2),
+            availability=Availability(settings.models_path),
+            pace=Pace(db),
+            metrics=Metrics(db),
+        )
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(max_bytes=self.settings.max_upload_bytes, max_pixels=self.settings.max_pixels)
+
+    def close(self) -> None:
+        self.waiters.close()
+        self.dispatcher.close()
+        self.hints.close()
+        self.db.close()
+
+
+def services() -> Services:
+    """Those of the app that serves this request."""
+    return cast(Services, current_app.extensions[EXTENSION])

@@ -1,0 +1,153 @@
+"""Blobs by job: every key is `job id/name`, no two jobs share one, so that erasing one never hurts another."""
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote, urlsplit
+
+from shared.errors import NotFound, SettingsError, StorageUnavailable
+
+# No separator, no leading dot: neither `..`, a hidden file nor our own temporary files can be named.
+PART = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+KEY = re.compile(f"({PART})/({PART})")
+JOB_ID = re.compile(PART)
+
+
+class Storage(Protocol):
+    """Where images and artifacts lie. Every method raises StorageUnavailable when the store does not answer,
+    and ValueError for a key that is not `job id/name`."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write all or nothing; what was there is replaced."""
+
+    def get(self, key: str) -> bytes:
+        """Raises: NotFound"""
+
+    def open(self, key: str) -> BinaryIO:
+        """For streaming; the caller closes it. Raises: NotFound"""
+
+    def exists(self, key: str) -> bool: ...
+
+    def delete(self, key: str) -> None:
+        """What is not there is already deleted."""
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete a job's blobs whose keys begin with `job id/` and any further letters."""
+
+    def erase(self, job_id: str) -> None:
+        """Delete everything of a job."""
+
+    def check(self) -> None:
+        """Prove that the store can be written and read, for /readyz."""
+
+
+class FolderStorage:
+    """A folder with a level of 256 between it and the jobs, so that no folder holds all of them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        # A name of its own for each writer, and a leading dot, which no key has.
+        draft = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}")
+        with _available():
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write(draft, data)
+                draft.replace(path)
+            except FileNotFoundError as error:
+                raise StorageUnavailable("The job was erased while its blob was written.") from error
+            finally:
+                draft.unlink(missing_ok=True)
+
+    def get(self, key: str) -> bytes:
+        with _available():
+            return self._path(key).read_bytes()
+
+    def open(self, key: str) -> BinaryIO:
+        with _available():
+            return self._path(key).open("rb")
+
+    def exists(self, key: str) -> bool:
+        with _available():
+            return self._path(key).is_file()
+
+    def delete(self, key: str) -> None:
+        with _available():
+            self._path(key).unlink(missing_ok=True)
+
+    def delete_prefix(self, prefix: str) -> None:
+        job_id, slash, start = prefix.partition("/")
+        if not slash:  # a job id without its slash would be the beginning of other jobs' ids too
+            raise ValueError(f"a prefix is 'job id/' and the beginning of a name, not {prefix!r}")
+        with _available():
+            for path in self._names(job_id):
+                if path.name.startswith(start):
+                    path.unlink(missing_ok=True)
+
+    def erase(self, job_id: str) -> None:
+        folder = self._folder(job_id)
+        with _available(), suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+
+    def check(self) -> None:
+        key = f"check/{secrets.token_hex(8)}"
+        self.put(key, b"")
+        self.delete(key)
+
+    def _folder(self, job_id: str) -> Path:
+        if not JOB_ID.fullmatch(job_id):
+            raise ValueError(f"not a job id: {job_id!r}")
+        # Ids begin with the time, so their own letters would put a day's jobs into one folder.
+        return self.root / hashlib.sha256(job_id.encode()).hexdigest()[:2] / job_id
+
+    def _path(self, key: str) -> Path:
+        match = KEY.fullmatch(key)
+        if not match:
+            raise ValueError(f"a key is 'job id/name', not {key!r}")
+        return self._folder(match[1]) / match[2]
+
+    def _names(self, job_id: str) -> list[Path]:
+        with suppress(FileNotFoundError):
+            return list(self._folder(job_id).iterdir())
+        return []
+
+
+def open_storage(url: str) -> Storage:
+    """The store that a setting names: a folder's path, or `file:///…`.
+
+    Raises: SettingsError for other schemes
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
+        return FolderStorage(Path(unquote(parts.path)))
+    if "://" in url or parts.scheme == "file" or not url:
+        raise SettingsError(
+            f"{url!r} is not a storage this version supports: give a folder or file:///folder."
+        )
+    return FolderStorage(Path(url))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """To the disk itself: a job that was accepted must still have its picture after a power cut."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _available() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound() from error
+    except OSError as error:
+        raise StorageUnavailable(f"The blob store failed: {error.strerror or error}.") from error

@@ -1,0 +1,139 @@
+"""Fixtures for every room: real servers, empty databases of both kinds, settings and jobs."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete
+
+from migrations import upgrade
+from shared import jobs
+from shared.database import Database, connect
+from shared.ids import new_id
+from shared.settings import Settings
+from shared.tables import Row
+from tests.servers import MariaDB, Redis
+
+DATABASES = ("sqlite", "mariadb")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    server = Redis()
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def broker(redis_server: Redis) -> Redis:
+    """The session's Redis, empty, and running whatever the last test did to it."""
+    redis_server.restore()
+    redis_server.flush()
+    return redis_server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaDB]:
+    server = MariaDB()
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty file; a test gets its own copy, which is faster than a migration."""
+    path = tmp_path_factory.mktemp("template") / "medq.sqlite3"
+    upgrade(f"sqlite:///{path}")
+    database = connect(f"sqlite:///{path}")
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def mariadb_schema(mariadb_server: MariaDB) -> str:
+    url = mariadb_server.create("medq_test")
+    upgrade(url)
+    return url
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A migrated, empty database; the test runs once on each kind.
+
+    `@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)` keeps a test to one kind.
+    """
+    if request.param == "sqlite":
+        path = tmp_path / "medq.sqlite3"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:///{path}"
+    request.getfixturevalue("mariadb_server").restore()
+    url: str = request.getfixturevalue("mariadb_schema")
+    empty(url)
+    return url
+
+
+def empty(url: str) -> None:
+    """Drop every row, in an order that foreign keys allow."""
+    database = connect(url)
+    with database.engine.begin() as connection:
+        for table in reversed(Row.metadata.sorted_tables):
+            connection.execute(delete(table))
+    database.close()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = connect(database_url, pool_size=20)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def settings(database_url: str, broker: Redis, tmp_path: Path) -> Callable[..., Settings]:
+    """`settings(lease_s=2)`: the test's own folder, database and broker, with what the test changes."""
+    base = Settings(
+        data_dir=str(tmp_path / "var"),
+        database_url=database_url,
+        broker_url=broker.url,
+        log_format="console",
+    )
+    base.data_path.mkdir()
+    return lambda **overrides: replace(base, **overrides)
+
+
+@pytest.fixture
+def job_factory(database: Database) -> Callable[..., jobs.NewJob]:
+    """`job_factory(question="…")` stores a queued job and answers with what it was made of, id included.
+
+    `redispatch_s` is how long the sweeper leaves it alone.
+    """
+
+    def make(*, redispatch_s: float = 30.0, **overrides: Any) -> jobs.NewJob:
+        plain = jobs.NewJob(
+            id=new_id(),
+            pipeline="skin",
+            question="What is this?",
+            lang="en",
+            stage="vision",
+            answered=True,
+            filename="mole.jpg",
+            media_type="image/jpeg",
+            sha256="0" * 64,
+            size_bytes=40_213,
+            width=600,
+            height=450,
+        )
+        new = replace(plain, **overrides)
+        assert jobs.create(database, new, redispatch_s)
+        return new
+
+    return make

@@ -1,0 +1,291 @@
+import dataclasses
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.catalog import LANGUAGES, PIPELINES
+from shared.errors import AnswerRejected
+from shared.schemas import Finding, Warning
+from workers.knowledge import retrieve
+from workers.llm import Completion
+from workers.phrases import PHRASES
+from workers.prompt import Case, build_prompt
+from workers.reference import LONGEST_ANSWER, URGENCIES, language_model_answer, reference_answer, urgency
+
+SKIN = [label.code for label in PIPELINES["skin"].labels]
+MELANOMA = {"en": "melanoma", "ko": "흑색종", "fr": "mélanome"}
+UNREVIEWED = {
+    "en": "not reviewed by a clinician",
+    "ko": "임상의의 검토를 받지 않",
+    "fr": "pas été relus par un clinicien",
+}
+NO_MODEL = {
+    "en": "No language model was used",
+    "ko": "언어 모델을 쓰지 않았습니다",
+    "fr": "Aucun modèle de langage",
+}
+UNDECIDED = {"en": "could not decide", "ko": "판단하지 못했습니다", "fr": "n'a pas pu décider"}
+BLURRED = Warning(code="low_quality", detail="")
+STRANGE = Warning(code="out_of_distribution", detail="")
+
+
+def case(flagged=(), lang="en", question="", warnings=(), pipeline="skin", **probabilities):
+    rest = (1 - sum(probabilities.values())) / max(1, len(SKIN) - len(probabilities))
+    findings = tuple(
+        Finding(
+            label=code, name="x", probability=probabilities.get(code, rest), above_threshold=code in flagged
+        )
+        for code in SKIN
+        if pipeline == "skin"
+    )
+    passages = tuple(retrieve(pipeline, findings, question, lang))
+    return Case(pipeline, question, lang, 45, "female", "back", findings, tuple(warnings), passages)
+
+
+def answer(one):
+    return reference_answer(one, build_prompt(one))
+
+
+def model_answer(one, text="It looks like a mole."):
+    return language_model_answer(one, build_prompt(one), Completion(text, "hari", 10, 5))
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_melanoma_is_said_first_with_its_percentage_and_what_to_do(lang):
+    said = answer(case(["mel"], lang, mel=0.81, nv=0.12))
+    first = said.text.split("\n\n")[0]
+    assert MELANOMA[lang] in first
+    assert "81" in first
+    assert said.urgency == "within_days"
+    assert said.next_step in said.text
+    assert said.department == {"en": "Dermatology", "ko": "피부과", "fr": "Dermatologie"}[lang]
+    assert said.source == "reference"
+    assert said.model is None
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("code", SKIN)
+def test_mel_is_called_melanoma_and_nothing_else_is(lang, code):
+    others = [
+        name for label in PIPELINES["skin"].labels if label.code != "mel" for name in (label.ko, label.fr)
+    ]
+    first = answer(case([code], lang, **{code: 0.99})).text.split("\n\n")[0].casefold()
+    if code == "mel":
+        assert MELANOMA[lang] in first
+        assert not any(name.casefold() in first for name in [*others, "dermatofibroma"])
+    else:
+        assert MELANOMA[lang] not in first
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("code", SKIN)
+def test_every_answer_says_what_it_is_not(lang, code):
+    text = answer(case([code], lang, **{code: 0.95})).text
+    assert NO_MODEL[lang] in text
+    assert UNREVIEWED[lang] in text
+    assert PHRASES[lang].hint in text
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_nothing_above_threshold_is_said_so_and_calms_nobody(lang):
+    said = answer(case([], lang, bkl=0.3, akiec=0.25, bcc=0.2))
+    assert UNDECIDED[lang] in said.text
+    assert said.urgency == "routine"
+    assert not [citation for citation in said.citations if citation.id.endswith(("/what", "/see_whom"))]
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_doubts_about_the_picture_are_said(lang):
+    text = answer(case(["nv"], lang, warnings=[BLURRED, STRANGE], nv=0.97)).text
+    assert PHRASES[lang].low_quality in text
+    assert PHRASES[lang].out_of_distribution in text
+
+
+def test_a_clear_picture_raises_no_doubts():
+    text = answer(case(["nv"], nv=0.97)).text
+    assert PHRASES["en"].low_quality not in text
+    assert PHRASES["en"].out_of_distribution not in text
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [
+        (0.999, "very sure of this (more than 99%)"),
+        (0.9, "very sure of this (90%)"),
+        (0.7, "fairly sure of this (70%)"),
+        (0.5, "not very sure of this (50%)"),
+        (0.49, "unsure of this (49%)"),
+    ],
+)
+def test_how_sure_it_is_in_words_and_percent(probability, words):
+    assert words in answer(case(["nv"], nv=probability)).text
+
+
+def test_no_certainty_is_ever_a_hundred_or_nought_percent():
+    assert "100%" not in answer(case(["nv"], nv=1.0)).text
+    assert "(less than 1%)" in answer(case(["nv", "mel"], nv=0.98, mel=0.001)).text
+
+
+def test_melanoma_below_another_finding_decides_what_to_do():
+    said = answer(case(["nv", "mel"], nv=0.58, mel=0.27, bkl=0.1))
+    first = said.text.split("\n\n")[0]
+    assert first.index("mole") < first.index("melanoma (27%)")
+    assert PHRASES["en"].low_bar in first
+    assert "harmless keratosis or age spot: 10%" in first
+    assert said.urgency == "within_days"
+    assert {c.id for c in said.citations} == {
+        "skin/nv/what",
+        "skin/mel/what",
+        "skin/mel/see_whom",
+        "skin/mel/not_to_do",
+    }
+
+
+def test_a_likely_label_below_its_threshold_is_named_before_an_unlikely_one_above():
+    first = answer(case(["mel"], nv=0.7, mel=0.2)).text.split("\n\n")[0]
+    assert first.startswith(
+        "The picture looks most like mole (melanocytic nevus) (70%), but not clearly enough"
+    )
+    assert "melanoma (20%)" in first
+
+
+@pytest.mark.parametrize(
+    ("flagged", "probabilities", "warnings", "level"),
+    [
+        (["nv"], {"nv": 0.97}, [], "self_care"),
+        (["df"], {"df": 0.97}, [], "self_care"),
+        (["nv"], {"nv": 0.89}, [], "routine"),
+        (["nv"], {"nv": 0.97}, [BLURRED], "routine"),
+        (["nv"], {"nv": 0.97}, [STRANGE], "routine"),
+        (["vasc"], {"vasc": 0.97}, [], "routine"),
+        (["bcc"], {"bcc": 0.97}, [], "routine"),
+        (["akiec"], {"akiec": 0.97}, [], "routine"),
+        (["nv", "bcc"], {"nv": 0.97, "bcc": 0.02}, [], "routine"),
+        (["nv", "mel"], {"nv": 0.97, "mel": 0.02}, [], "within_days"),
+        ([], {"nv": 0.97}, [], "routine"),
+    ],
+)
+def test_how_soon_follows_from_the_findings(flagged, probabilities, warnings, level):
+    assert answer(case(flagged, warnings=warnings, **probabilities)).urgency == level
+
+
+def test_melanoma_above_threshold_keeps_its_floor_without_any_text():
+    one = dataclasses.replace(case(["mel"], mel=0.3), passages=())
+    assert urgency(one) == "within_days"
+    assert answer(one).citations == []
+
+
+def test_melanoma_above_threshold_keeps_its_floor_whatever_a_text_says():
+    one = case(["mel"], mel=0.99)
+    calm = tuple(dataclasses.replace(passage, urgency="self_care") for passage in one.passages)
+    assert urgency(dataclasses.replace(one, passages=calm)) == "within_days"
+
+
+@given(
+    st.lists(st.floats(0.001, 1), min_size=7, max_size=7),
+    st.sets(st.sampled_from(SKIN)),
+    st.sampled_from(LANGUAGES),
+    st.booleans(),
+)
+def test_any_findings_give_an_answer_whose_quotes_stand_in_its_passages(weights, flagged, lang, blurred):
+    probabilities = {code: weight / sum(weights) for code, weight in zip(SKIN, weights, strict=True)}
+    one = case(flagged, lang, warnings=[BLURRED] if blurred else [], **probabilities)
+    said = answer(one)
+    passages = {passage.id: passage for passage in one.passages}
+    for citation in said.citations:
+        assert citation.quote in passages[citation.id].text
+        assert citation.quote in said.text
+        assert citation.url.startswith("https://")
+        assert citation.reviewed_by is None
+    if "mel" in flagged:
+        assert URGENCIES.index(said.urgency) <= URGENCIES.index("within_days")
+        assert MELANOMA[lang] in said.text.split("\n\n")[0]
+    assert not re.search(r"[{}]|  |None", said.text)
+    assert len(said.text) < 6_000
+
+
+def test_a_citation_names_its_source():
+    said = answer(case(["mel"], mel=0.9))
+    assert (
+        said.citations[0].title == "US National Cancer Institute: Melanoma Treatment (PDQ®)–Patient Version"
+    )
+    assert said.citations[0].url == "https://www.cancer.gov/types/skin/patient/melanoma-treatment-pdq"
+
+
+def test_a_clinician_who_signs_is_named():
+    one = case(["mel"], mel=0.9)
+    signed = tuple(dataclasses.replace(passage, reviewed_by="Dr Kim") for passage in one.passages)
+    said = answer(dataclasses.replace(one, passages=signed))
+    assert "reviewed by Dr Kim." in said.text
+    assert UNREVIEWED["en"] not in said.text
+    assert {citation.reviewed_by for citation in said.citations} == {"Dr Kim"}
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_question_that_it_cannot_take_up_is_told_so(lang):
+    assert PHRASES[lang].question in answer(case(["nv"], lang, "Can I swim?", nv=0.97)).text
+    assert PHRASES[lang].question not in answer(case(["nv"], lang, " ", nv=0.97)).text
+
+
+def test_the_question_itself_is_never_echoed():
+    assert "<script>" not in answer(case(["nv"], question="<script>", nv=0.97)).text
+
+
+def test_what_a_picture_cannot_tell_is_listed():
+    said = answer(case(["nv"], nv=0.97))
+    assert len(said.cannot_tell) == 3
+    assert "7 kinds of finding" in said.cannot_tell[2]
+    assert all(line in said.text for line in said.cannot_tell)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_pipeline_without_findings_or_texts_still_gets_an_honest_answer(lang):
+    said = answer(case(lang=lang, pipeline="chest-xray"))
+    assert said.text.startswith(PHRASES[lang].nothing)
+    assert (said.urgency, said.department, said.citations) == ("routine", None, [])
+
+
+def test_why_no_language_model_was_used_is_recorded():
+    one = case(["nv"], nv=0.97)
+    assert reference_answer(one, build_prompt(one), "external is false").refused_reason == "external is false"
+
+
+def test_the_prompt_version_is_recorded():
+    one = case(["nv"], nv=0.97)
+    prompt = build_prompt(one)
+    assert (answer(one).prompt.name, answer(one).prompt.sha256) == (prompt.name, prompt.sha256)
+
+
+def test_a_language_models_words_get_our_frame():
+    one = case(["nv", "mel"], nv=0.58, mel=0.27)
+    said, ours = model_answer(one, "  It may be a mole.\n"), answer(one)
+    assert (said.text, said.source, said.model) == ("It may be a mole.", "language_model", "hari")
+    assert (said.usage.input_tokens, said.usage.output_tokens) == (10, 5)
+    for field in ("urgency", "department", "next_step", "citations", "cannot_tell", "prompt"):
+        assert getattr(said, field) == getattr(ours, field)
+    assert [(check.name, check.passed) for check in said.checks] == [("non_empty", True), ("length", True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "check"), [("", "non_empty"), (" \n", "non_empty"), ("x" * (LONGEST_ANSWER + 1), "length")]
+)
+def test_a_language_models_text_that_fails_a_check_is_rejected(text, check):
+    with pytest.raises(AnswerRejected, match=check):
+        model_answer(case(["nv"], nv=0.97), text)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_phrase_is_written_in_its_language(lang):
+    phrases = dataclasses.asdict(PHRASES[lang])
+    steps = phrases.pop("next_steps")
+    assert set(steps) == set(URGENCIES)
+    sentences = [
+        *steps.values(),
+        *phrases["sure"],
+        *phrases["cannot_tell"],
+        phrases["hint"],
+        phrases["neither"],
+    ]
+    assert all(bool(re.search("[가-힣]", sentence)) == (lang == "ko") for sentence in sentences)

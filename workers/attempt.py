@@ -1,0 +1,222 @@
+"""One attempt at a stage: claim, run, then advance, retry or fail; the one try/except of a worker."""
+
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from shared import jobs
+from shared.database import Database
+from shared.errors import StageError
+from shared.jobs import Claim, NewArtifact, Outcome
+from shared.lifecycle import Event, next_stage
+from shared.logs import bound
+from shared.queue import Dispatcher, Hints
+from shared.settings import Settings
+from shared.tables import JobRow
+from workers.microbatch import Microbatcher
+
+LONGEST_PAUSE_S = 300.0
+LARGEST_GROUP = 64  # single-id messages that share a transaction
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a stage found for one job: columns of its row, and artifacts already in storage."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    artifacts: tuple[NewArtifact, ...] = ()
+
+
+class Stage(Protocol):
+    """The work of one stage. `begin` starts a job and answers with what waits for its end.
+
+    A message of many ids begins them all before it waits for any, so that decoding overlaps computing.
+    Both may raise: StageError decides about retries, anything else is a fault of ours and is retried.
+    """
+
+    name: str
+
+    def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]: ...
+
+
+class UnexpectedFault(StageError):
+    """The stage failed for a reason that the service does not know; its log has the details."""
+
+    title = "Stage failed unexpectedly"
+    retry = True
+
+
+def pause_s(failures: int, base_s: float) -> float:
+    """How long to wait before the next try: doubling, with full jitter above one base."""
+    return min(LONGEST_PAUSE_S, base_s * random.uniform(1, 2 ** min(failures, 16)))
+
+
+class Attempts:
+    """Runs messages for one stage: owns the claims of this process, and their leases."""
+
+    def __init__(
+        self, stage: Stage, db: Database, dispatcher: Dispatcher, hints: Hints, settings: Settings
+    ) -> None:
+        self.stage = stage
+        self.draining = threading.Event()
+        self._db, self._dispatcher, self._hints, self._settings = db, dispatcher, hints, settings
+        self._worker = f"{stage.name}@{socket.gethostname()}:{os.getpid()}"
+        self._held: dict[str, set[str]] = {}  # claim id -> job ids that the database says are still ours
+        self._lock = threading.Lock()
+        # Messages with one id share transactions: claims and results collect while one is being written.
+        self._claims = Microbatcher[str, Claim | None](
+            self._claim_singles, largest=LARGEST_GROUP, name="claims"
+        )
+        self._records = Microbatcher[Outcome, bool](
+            self._record_singles, largest=LARGEST_GROUP, name="records"
+        )
+        self._stopped = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._heart.start()
+
+    def message(self, ids: list[str]) -> int:
+        """Deal with one message; answers with the number of jobs that were ours to do."""
+        if len(ids) == 1:
+            claim = self._claims.submit(ids[0]).result()
+        else:
+            claim = self._claim(ids)
+        if claim is None or not claim.jobs:
+            log.info("nothing_to_claim", stage=self.stage.name, jobs=len(ids))
+            return 0
+        with self._lock:
+            self._held.setdefault(claim.id, set()).update(job.id for job in claim.jobs)
+        try:
+            outcomes = self._run(claim)
+            if len(ids) == 1:
+                self._records.submit(outcomes[0]).result()
+            else:
+                self._record(outcomes)
+        finally:
+            self._let_go(claim)
+        return len(claim.jobs)
+
+    def _run(self, claim: Claim) -> list[Outcome]:
+        started = [(job, self._guard(job, claim, self._begin, job, claim)) for job in claim.jobs]
+        return [
+            begun if isinstance(begun, Outcome) else self._guard(job, claim, self._end, job, claim, begun)
+            for job, begun in started
+        ]
+
+    def _begin(self, job: JobRow, claim: Claim) -> Callable[[], Found]:
+        return self.stage.begin(job, lambda: job.id not in self._held.get(claim.id, ()))
+
+    def _end(self, job: JobRow, claim: Claim, wait: Callable[[], Found]) -> Outcome:
+        found = wait()
+        following = next_stage(self.stage.name, answered=job.answered)
+        event = Event.ADVANCE if following else Event.FINISH
+        return Outcome(job.id, claim.id, event, found.values, found.artifacts, stage=following)
+
+    def _guard(self, job: JobRow, claim: Claim, step: Callable[..., Any], *arguments: Any) -> Any:
+        """The one try/except: what a step raises decides how the attempt ends."""
+        try:
+            return step(*arguments)
+        except StageError as error:
+            raised = error
+        except Exception:
+            with bound(job_id=job.id, attempt=job.attempt):
+                log.exception("unexpected_fault", stage=self.stage.name)
+            raised = UnexpectedFault()
+        with bound(job_id=job.id, attempt=job.attempt):
+            log.warning("attempt_failed", stage=self.stage.name, error=raised.slug, detail=raised.detail)
+        return Outcome(
+            job.id,
+            claim.id,
+            Event.RETRY if raised.retry else Event.FAIL,
+            error=raised,
+            pause_s=pause_s(job.failures + 1, self._settings.retry_base_s),
+        )
+
+    def _claim(self, ids: Sequence[str]) -> Claim:
+        return jobs.claim(
+            self._db,
+            ids,
+            self.stage.name,
+            self._worker,
+            lease_s=self._settings.lease_s,
+            limit_s=self._settings.stage_limit_s(self.stage.name),
+        )
+
+    def _claim_singles(self, ids: list[str]) -> list[Claim | None]:
+        """One claim for several messages; an id that was delivered twice goes to the first of them."""
+        claim = self._claim(ids)
+        won = {job.id: job for job in claim.jobs}
+        mine = [won.pop(job_id, None) for job_id in ids]
+        return [Claim(claim.id, claim.stage, (job,)) if job else None for job in mine]
+
+    def _record_singles(self, outcomes: list[Outcome]) -> list[bool]:
+        written = self._record(outcomes)
+        return [outcome.job_id in written for outcome in outcomes]
+
+    def _record(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
+        """Write, commit, then tell: first the next stage's workers, then whoever waits."""
+        written = jobs.record(
+            self._db,
+            outcomes,
+            max_attempts=self._settings.max_attempts,
+            redispatch_s=self._settings.redispatch_s,
+        )
+        for stale in (outcome for outcome in outcomes if outcome.job_id not in written):
+            log.info("stale_attempt", job_id=stale.job_id, stage=self.stage.name)
+        following: dict[tuple[str, str], list[str]] = {}
+        for outcome in outcomes:
+            if outcome.event is Event.ADVANCE and outcome.job_id in written and outcome.stage:
+                following.setdefault((outcome.stage, outcome.lane), []).append(outcome.job_id)
+        for (stage, lane), ids in following.items():
+            self._dispatcher.dispatch(ids, stage, "all", lane)
+        self._hints.publish(written)
+        return written
+
+    def _let_go(self, claim: Claim) -> None:
+        with self._lock:
+            left = self._held.get(claim.id, set())
+            left.difference_update(job.id for job in claim.jobs)
+            if not left:
+                self._held.pop(claim.id, None)
+
+    def _beat(self) -> None:
+        """Renew leases, and learn which jobs were canceled or lost meanwhile."""
+        while not self._stopped.wait(min(self._settings.lease_s / 3, 1.0)):
+            with self._lock:
+                claims = list(self._held)
+            try:
+                held = jobs.heartbeat(self._db, claims, self._settings.lease_s)
+            except Exception:
+                log.exception("heartbeat_failed", claims=len(claims))
+                continue
+            with self._lock:
+                for claim_id in claims:
+                    if claim_id in self._held:
+                        self._held[claim_id].intersection_update(held.get(claim_id, ()))
+
+    def drain(self) -> None:
+        """Wait up to `drain_s` for the claims of this process, then give the rest back unharmed."""
+        self.draining.set()
+        until = time.monotonic() + self._settings.drain_s
+        while self._held and time.monotonic() < until:
+            time.sleep(0.02)
+        with self._lock:
+            unfinished = [(claim, job) for claim, ids in self._held.items() for job in ids]
+        if unfinished:
+            log.warning("released", stage=self.stage.name, jobs=len(unfinished))
+            self._record([Outcome(job, claim, Event.RELEASE) for claim, job in unfinished])
+
+    def close(self) -> None:
+        """Stop the helpers; the pool's threads must have ended before."""
+        self._stopped.set()
+        self._claims.close()
+        self._records.close()

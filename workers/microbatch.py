@@ -1,0 +1,91 @@
+"""The microbatcher: while the device is busy, what arrives collects; while it is idle, nothing waits."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+import structlog
+
+from shared.errors import OutOfMemory, ServiceUnavailable
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+RANKS = {"interactive": 0, "bulk": 1, "explain": 2}  # who goes first
+
+log = structlog.get_logger(__name__)
+
+
+class Microbatcher(Generic[T, R]):
+    """Threads hand in items and wait on futures; one thread runs them together.
+
+    There is no timer: a fixed wait would cost a lone item its whole length and a busy device nothing.
+    `run` answers with one result per item, in order. With `bisect`, a microbatch that fails is run again
+    in halves, so that one bad item fails alone; out of memory also halves `largest` for good.
+    """
+
+    def __init__(
+        self, run: Callable[[list[T]], Sequence[R]], *, largest: int, name: str, bisect: bool = False
+    ) -> None:
+        self.largest = largest
+        self._run = run
+        self._bisect = bisect
+        self._waiting: tuple[deque[tuple[T, Future[R]]], ...] = tuple(deque() for _ in RANKS)
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, item: T, rank: int = 0) -> "Future[R]":
+        """Lower ranks go first; within a rank, first come.
+
+        Raises: ServiceUnavailable after close()
+        """
+        future: Future[R] = Future()
+        with self._changed:
+            if self._closed:
+                raise ServiceUnavailable("The worker is stopping.")
+            self._waiting[rank].append((item, future))
+            self._changed.notify()
+        return future
+
+    def close(self) -> None:
+        """Run what was handed in, then stop."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while batch := self._collect():
+            self._settle(batch)
+
+    def _collect(self) -> list[tuple[T, Future[R]]]:
+        """What waits now, up to `largest`; blocks until there is something, empty once closed."""
+        with self._changed:
+            while not any(self._waiting) and not self._closed:
+                self._changed.wait()
+            batch: list[tuple[T, Future[R]]] = []
+            for queue in self._waiting:
+                while queue and len(batch) < self.largest:
+                    batch.append(queue.popleft())
+            return batch
+
+    def _settle(self, batch: list[tuple[T, "Future[R]"]]) -> None:
+        try:
+            results = self._run([item for item, _ in batch])
+            for (_, future), result in zip(batch, results, strict=True):
+                future.set_result(result)
+        except Exception as error:
+            if isinstance(error, OutOfMemory):
+                self.largest = max(1, len(batch) // 2)
+                log.warning("out_of_memory", microbatch=len(batch), largest=self.largest)
+            if len(batch) == 1 or not self._bisect:
+                for _, future in batch:
+                    future.set_exception(error)
+                return
+            middle = len(batch) // 2
+            self._settle(batch[:middle])
+            self._settle(batch[middle:])
