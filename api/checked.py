@@ -14,18 +14,17 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def checked(view: View) -> View:
-    """Pass `path` and `query` as the models that the view names; flask-openapi3 only documents them.
+    """Pass `path`, `query`, `header` and `form` as the models that the view names.
 
-    The library would build each model's JSON schema anew on every request, and guess at types.
+    flask-openapi3 only documents them: it would build each model's JSON schema anew on every request,
+    and guess at types. A form's model reads the request itself, by its classmethod `read`.
     """
-    models = {
-        name: model for name, model in get_type_hints(view).items() if name in ("path", "query")
-    }
+    sources = {"path": _path, "query": _query, "header": _header, "form": _form}
+    models = [(name, model) for name, model in get_type_hints(view).items() if name in sources]
 
     @functools.wraps(view)
-    def wrapper(**path: Any) -> Any:
-        sources = {"path": lambda: path, "query": _query}
-        return view(**{name: validate(model, sources[name]()) for name, model in models.items()})
+    def wrapper(**_path_parts: str) -> Any:
+        return view(**{name: sources[name](model) for name, model in models})
 
     wrapper.__delay_validate_request__ = True  # type: ignore[attr-defined]
     return wrapper
@@ -52,11 +51,24 @@ def pointer(*parts: object) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-def _query() -> dict[str, Any]:
+def _path(model: type[M]) -> M:
+    return validate(model, request.view_args or {})
+
+
+def _query(model: type[M]) -> M:
     repeated = [name for name, values in request.args.lists() if len(values) > 1]
     if repeated:
         raise InvalidRequest(
             "A parameter is given more than once.",
             errors=[FieldProblem("is given more than once", pointer(name)) for name in repeated],
         )
-    return {name: value for name, value in request.args.items() if value}
+    return validate(model, {name: value for name, value in request.args.items() if value})
+
+
+def _header(model: type[M]) -> M:
+    names = [field.alias for field in model.model_fields.values() if field.alias]
+    return validate(model, {name: request.headers[name] for name in names if name in request.headers})
+
+
+def _form(model: Any) -> Any:
+    return model.read(request)

@@ -52,7 +52,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line, 
 def submit(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", exists=True, dir_okay=False, readable=True, help="Picture files."),
+        typer.Argument(metavar="IMAGE", exists=True, dir_okay=False, readable=True, help="Picture files."),
     ],
     pipeline: Annotated[
         str | None, typer.Option(help="What to ask of the image; see `medq pipelines`.")

@@ -65,7 +65,7 @@ class _Reader:
             elif isinstance(event, Data) and part is not None:
                 content.write(event.data)
                 if isinstance(part, Field) and content.tell() > TEXT_LIMIT_BYTES:
-                    raise _wrong(part.name, f"is longer than {TEXT_LIMIT_BYTES:,} bytes")
+                    raise wrong_field(part.name, f"is longer than {TEXT_LIMIT_BYTES:,} bytes")
                 if not event.more_data:
                     self._store(part, content.getvalue())
 
@@ -73,7 +73,7 @@ class _Reader:
         if not name:
             raise InvalidRequest("A part of the body has no name.")
         if name in self.texts or name in self.files:
-            raise _wrong(name, "is given more than once")
+            raise wrong_field(name, "is given more than once")
 
     def _store(self, part: Field | File, content: bytes) -> None:
         if isinstance(part, File):
@@ -82,8 +82,8 @@ class _Reader:
         try:
             self.texts[part.name] = content.decode()
         except UnicodeDecodeError:
-            raise _wrong(part.name, "must be valid UTF-8, without lone surrogates") from None
+            raise wrong_field(part.name, "must be valid UTF-8, without lone surrogates") from None
 
 
-def _wrong(name: str, detail: str) -> InvalidRequest:
+def wrong_field(name: str, detail: str) -> InvalidRequest:
     return InvalidRequest(f"{name[:64]!r} {detail}.", errors=[FieldProblem(detail, pointer(name[:64]))])

@@ -10,7 +10,6 @@ from werkzeug.exceptions import HTTPException
 
 from shared.errors import (
     FieldProblem,
-    InvalidRequest,
     MethodNotAllowed,
     NotFound,
     RequestError,
@@ -29,7 +28,7 @@ RETRY_AFTER_S = 5
 # What werkzeug raises by itself; any other status keeps werkzeug's name and has no help page.
 BY_STATUS: dict[int, type[RequestError]] = {
     cls.status: cls
-    for cls in (InvalidRequest, NotFound, MethodNotAllowed, UploadTooLarge, TooManyRequests, ServiceUnavailable)
+    for cls in (RequestError, NotFound, MethodNotAllowed, UploadTooLarge, TooManyRequests, ServiceUnavailable)
 }
 
 log = structlog.get_logger(__name__)
@@ -62,7 +61,11 @@ def help_page(slug: str) -> str:
 
 
 def body(
-    cls: type[ServiceError], detail: str, *, instance: str | None = None, errors: tuple[FieldProblem, ...] = ()
+    cls: type[ServiceError],
+    detail: str,
+    *,
+    instance: str | None = None,
+    errors: tuple[FieldProblem, ...] = (),
 ) -> Problem:
     fields = [{"detail": error.detail, "pointer": error.pointer} for error in errors]
     return Problem(
@@ -81,10 +84,8 @@ def _refused(error: RequestError) -> Response:
 
 
 def _http(error: HTTPException) -> Response:
-    """Start from werkzeug's own response, which carries Allow, Retry-After and redirects."""
+    """Start from werkzeug's own response, which carries Allow and Retry-After."""
     original = error.get_response()
-    if original.status_code < 400:
-        return Response(original.get_data(), original.status_code, original.headers)
     headers = {name: value for name, value in original.headers if name in ("Allow", "Retry-After")}
     cls = BY_STATUS.get(original.status_code)
     if cls:

@@ -8,6 +8,7 @@ from flask import current_app
 from api.availability import Availability
 from api.metrics import Metrics
 from api.pace import Pace
+from api.presence import Presence
 from api.waiting import Waiters
 from shared.database import Database, connect
 from shared.images import Limits
@@ -31,6 +32,7 @@ class Services:
     availability: Availability
     pace: Pace
     metrics: Metrics
+    presence: Presence
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -47,6 +49,7 @@ class Services:
             availability=Availability(settings.models_path),
             pace=Pace(db),
             metrics=Metrics(db),
+            presence=Presence(settings),
         )
 
     @property
@@ -56,6 +59,7 @@ class Services:
     def close(self) -> None:
         self.waiters.close()
         self.dispatcher.close()
+        self.presence.close()
         self.hints.close()
         self.db.close()
 

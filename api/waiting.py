@@ -10,7 +10,6 @@ import redis
 import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from shared.database import Database
 from shared.errors import ServiceUnavailable
@@ -139,7 +138,7 @@ class Waiters:
             if not ids:
                 continue
             try:
-                self._wake(self._db.read(lambda session: _versions(session, ids)))
+                self._wake(_versions(self._db, ids))
             except SQLAlchemyError as error:
                 log.warning("poll_failed", error=type(error).__name__)
 
@@ -152,6 +151,7 @@ def _hint(data: bytes) -> dict[str, int]:
         return {}
 
 
-def _versions(session: Session, ids: list[str]) -> dict[str, int]:
-    rows = session.execute(select(JobRow.id, JobRow.version).where(JobRow.id.in_(ids)))
+def _versions(db: Database, ids: list[str]) -> dict[str, int]:
+    statement = select(JobRow.id, JobRow.version).where(JobRow.id.in_(ids))
+    rows = db.read(lambda session: session.execute(statement).all())
     return {row.id: row.version for row in rows}

@@ -48,7 +48,8 @@ def _clouds(random: np.random.Generator, cell_px: int) -> Plane:
     """Smooth noise between about -1 and 1, with patches of `cell_px`."""
     rows, columns = HEIGHT_PX // cell_px + 3, WIDTH_PX // cell_px + 3
     coarse = Image.fromarray(random.normal(0, 0.5, (rows, columns)).astype(np.float32))
-    return np.asarray(coarse.resize((WIDTH_PX, HEIGHT_PX), Image.Resampling.BICUBIC))
+    clouds: Plane = np.asarray(coarse.resize((WIDTH_PX, HEIGHT_PX), Image.Resampling.BICUBIC))
+    return clouds
 
 
 def _mix(under: Picture, over: NDArray[np.floating[Any]], share: Plane) -> Picture:
@@ -62,7 +63,8 @@ def _skin(random: np.random.Generator) -> Picture:
     picture += _clouds(random, 40)[..., None] * np.array([3, 7, 6], np.float32)
     picture += _clouds(random, 5)[..., None] * np.array([3, 6, 6], np.float32)
     furrows = _cell_borders(random, 15, 4.0) * np.clip(_clouds(random, 70) + 0.5, 0, 1)
-    return picture - furrows[..., None] * np.array([4, 9, 8], np.float32)
+    picture -= furrows[..., None] * np.array([4, 9, 8], np.float32)
+    return picture
 
 
 def _lesion(picture: Picture, random: np.random.Generator) -> Picture:
@@ -82,8 +84,8 @@ def _lesion(picture: Picture, random: np.random.Generator) -> Picture:
 
 
 def _blur(plane: Plane, radius_px: float) -> Plane:
-    bytes_ = Image.fromarray(np.rint(plane * 255).astype(np.uint8))
-    return np.asarray(bytes_.filter(ImageFilter.GaussianBlur(radius_px)), np.float32) / 255
+    image = Image.fromarray(np.rint(plane * 255).astype(np.uint8))
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(radius_px)), np.float32) / 255
 
 
 def _depth(random: np.random.Generator) -> Plane:
@@ -94,7 +96,8 @@ def _depth(random: np.random.Generator) -> Plane:
     for waves in range(2, 9):
         strength, phase = random.normal(0, 17 / waves), random.uniform(0, 2 * np.pi)
         rim += strength * np.cos(waves * angle + phase)
-    return 1 - np.hypot(dx, dy) / rim + 0.06 * _clouds(random, 30)
+    depth: Plane = 1 - np.hypot(dx, dy) / rim + 0.06 * _clouds(random, 30)
+    return depth
 
 
 def _cell_borders(random: np.random.Generator, cell_px: int, width_px: float) -> Plane:
@@ -114,7 +117,8 @@ def _cell_borders(random: np.random.Generator, cell_px: int, width_px: float) ->
             away = np.hypot(y - row - down - point[..., 0], x - column - right - point[..., 1])
             nearest = np.sort(np.stack([*nearest, away]), axis=0)[:2]
     gap_px = (nearest[1] - nearest[0]) * cell_px
-    return np.clip(1 - gap_px / width_px, 0, 1)
+    borders: Plane = np.clip(1 - gap_px / width_px, 0, 1)
+    return borders
 
 
 def _dots(random: np.random.Generator, depth: Plane) -> Plane:
@@ -134,7 +138,8 @@ def _light(picture: Picture, random: np.random.Generator) -> Picture:
     falloff = 1.03 - 0.06 * (x**2 + y**2) - 0.05 * (x**2 + y**2) ** 2
     side = random.uniform(0, 2 * np.pi)
     slope = 1 + 0.03 * (x * np.cos(side) + y * np.sin(side))
-    return picture * (falloff * slope)[..., None]
+    lit: Picture = picture * (falloff * slope)[..., None]
+    return lit
 
 
 def _hairs(picture: Picture, random: np.random.Generator, count: int = 5) -> Picture:

@@ -22,7 +22,6 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
-    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -55,8 +54,8 @@ KEPT_KEYWORDS = (
     "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
     "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
     "SegmentedBluePaletteColorLookupTableData",
-    "WindowCenter", "WindowWidth", "VOILUTFunction", "RescaleIntercept", "RescaleSlope", "RescaleType",
-    "ModalityLUTSequence", "VOILUTSequence", "LUTDescriptor", "LUTData", "ModalityLUTType",
+    "WindowCenter", "WindowWidth", "VOILUTFunction", "RescaleIntercept", "RescaleSlope",
+    "ModalityLUTSequence", "VOILUTSequence", "LUTDescriptor", "LUTData",
     "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "FrameVOILUTSequence",
     "PixelValueTransformationSequence",
@@ -66,6 +65,7 @@ PIXEL_TAGS = {tag for keyword in PIXEL_KEYWORDS if (tag := tag_for_keyword(keywo
 MAX_READS = 300_000  # a multi-frame file with 2,000 frames needs about 200,000
 MAX_HEADER_BYTES = 2**21
 PLAIN_START = bytes(128) + b"DICM\x02\0\x10\0UI\x14\x001.2.840.10008.1.2.1\0"  # Explicit VR Little Endian
+IDENTIFIER = re.compile(r"[0-9][0-9.]{0,63}")
 # Without the preamble a file begins with group 2 or 8: a small even element, then a VR or a short length.
 BARE_EXPLICIT = re.compile(rb"[\x02\x08]\0.\0(?:AE|AS|CS|DA|DT|IS|LO|OB|PN|SH|TM|UI|UL|US)", re.DOTALL)
 BARE_IMPLICIT = re.compile(rb"[\x02\x08]\0[\0\x01\x05\x08\x12\x16\x18\x20]\0.\0\0\0", re.DOTALL)
@@ -120,7 +120,7 @@ def sanitise(data: bytes, limits: "Limits") -> bytes:
         _checked_size(source, limits)
         kept = _kept(source)
         for keyword in ("SOPInstanceUID", "SOPClassUID"):
-            if not UID(str(kept.get(keyword, ""))).is_valid:
+            if keyword not in kept:
                 setattr(
                     kept, keyword, generate_uid(entropy_srcs=[keyword, str(len(data)), str(zlib.crc32(data))])
                 )
@@ -216,7 +216,9 @@ def _kept(source: Dataset) -> Dataset:
         element = source[tag]
         if element.VR == "SQ":
             setattr(kept, element.keyword, [_kept(item) for item in element.value])
-        else:
+        elif element.VR != "UI" or IDENTIFIER.fullmatch(
+            str(element.value)
+        ):  # else it may be anything, a name too
             kept.add(element)
     return kept
 

@@ -90,6 +90,7 @@ class _Header:
     height: int
     orientation: int = 1  # EXIF's 1 to 8
     frames: int = 1
+    many_scans: bool = False  # a JPEG that its decoder passes over more than once
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -223,7 +224,7 @@ def _upright(array: Pixels, orientation: int) -> Pixels:
 def _decode_jpeg(data: bytes, limits: Limits, at_least_px: int | None) -> Pixels:
     header = _header("image/jpeg", data, limits)
     limits.check(header.width, header.height)
-    if data.count(b"\xff\xda") > MAX_SCANS:
+    if header.many_scans and data.count(b"\xff\xda") > MAX_SCANS:
         raise UnreadableImage(f"The JPEG picture has more than {MAX_SCANS} scans.")
     floor = at_least_px or 0
     if min(header.width, header.height) <= floor:
@@ -369,16 +370,19 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _jpeg_header(data: bytes) -> _Header:
-    width = height = 0
+    width = height = components = 0
     orientation = None
+    many_scans = False
     for marker, start, end in _jpeg_segments(data):
         if marker in FRAME_HEADERS:
-            height, width = struct.unpack_from(">xHH", data, start)
+            height, width, components = struct.unpack_from(">xHHB", data, start)
+            many_scans = marker not in (0xC0, 0xC1)
         elif marker == EXIF_APP1 and orientation is None and data.startswith(b"Exif\0\0", start):
             orientation = _orientation(data[start + 6 : end])
         elif marker == SOS:
+            many_scans = many_scans or data[start] < components
             break
-    return _Header(width, height, orientation or 1)
+    return _Header(width, height, orientation or 1, many_scans=many_scans)
 
 
 def _strip_jpeg(data: bytes, orientation: int) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from sqlalchemy import Table, and_, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import Table, bindparam, case, delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -89,8 +89,18 @@ class Outcome:
     values: dict[str, Any] = field(default_factory=dict)  # result columns
     artifacts: tuple[NewArtifact, ...] = ()
     stage: str | None = None  # the next one, for ADVANCE
+    lane: str = "interactive"  # of the job, for the dispatch that follows
     error: StageError | None = None
     pause_s: float = 0.0  # before a retry
+
+
+def _beside(column: Any) -> Any:
+    """A column as a condition on rows that are found by another one.
+
+    Hides it from the planner: SQLite would walk the whole queue to claim 64 ids of it, and MariaDB would
+    lock through two indexes in two orders, which is how deadlocks come about.
+    """
+    return func.nullif(column, "")
 
 
 def create(db: Database, new: NewJob, redispatch_s: float, idempotency: Idempotency | None = None) -> bool:
@@ -159,8 +169,8 @@ def claim(
             update(JobRow)
             .where(
                 JobRow.id.in_(sorted(set(ids))),
-                JobRow.status.in_(sources(Event.CLAIM)),
-                JobRow.stage == stage,
+                _beside(JobRow.status).in_(sources(Event.CLAIM)),
+                _beside(JobRow.stage) == stage,
                 JobRow.not_before <= now_us(),
                 or_(JobRow.deadline_at.is_(None), JobRow.deadline_at > now_us()),
             )
@@ -192,16 +202,26 @@ def heartbeat(db: Database, claim_ids: Iterable[str], lease_s: float) -> dict[st
     named = list(claim_ids)
 
     def work(session: Session) -> dict[str, list[str]]:
+        running = _beside(JobRow.status) == Status.RUNNING.value
+        held = session.execute(
+            select(JobRow.claim_id, JobRow.id).where(JobRow.claim_id.in_(named), running)
+        ).all()
+        ids = sorted(row.id for row in held)
+        # What is locked is being recorded or reaped at this moment, and needs no longer lease.
+        ours = session.scalars(
+            select(JobRow.id)
+            .where(JobRow.id.in_(ids), _beside(JobRow.claim_id).in_(named), running)
+            .with_for_update(skip_locked=True)
+        ).all()
         wanted = now_us() + int(lease_s * SECOND)
-        held = and_(JobRow.claim_id.in_(named), JobRow.status == Status.RUNNING.value)
         session.execute(
             update(JobRow)
-            .where(held)
+            .where(JobRow.id.in_(ours))
             .values(lease_until=case((wanted < JobRow.limit_at, wanted), else_=JobRow.limit_at))
             .execution_options(synchronize_session=False)
         )
         still: dict[str, list[str]] = {}
-        for claim_id, job_id in session.execute(select(JobRow.claim_id, JobRow.id).where(held)):
+        for claim_id, job_id in held:
             still.setdefault(claim_id or "", []).append(job_id)
         return still
 
@@ -231,7 +251,7 @@ def record(
         for names, rows in updates.items():
             statement = (
                 update(JOBS)
-                .where(JOBS.c.id == bindparam("key_id"), JOBS.c.claim_id == bindparam("key_claim"))
+                .where(JOBS.c.id == bindparam("key_id"), _beside(JOBS.c.claim_id) == bindparam("key_claim"))
                 .values({name: bindparam(name) for name in names})
             )
             session.connection().execute(statement, rows)
@@ -250,7 +270,7 @@ def _lock(session: Session, outcomes: Sequence[Outcome]) -> dict[tuple[str, str]
     ids = sorted({outcome.job_id for outcome in outcomes})
     rows = session.execute(
         select(JOBS.c.id, JOBS.c.claim_id, JOBS.c.version, JOBS.c.failures, JOBS.c.attempt, JOBS.c.stage)
-        .where(JOBS.c.id.in_(ids), JOBS.c.status == Status.RUNNING.value)
+        .where(JOBS.c.id.in_(ids), _beside(JOBS.c.status) == Status.RUNNING.value)
         .with_for_update()
     )
     return {(row.id, row.claim_id): row for row in rows}
@@ -324,20 +344,25 @@ def cancel(db: Database, job_id: str) -> bool:
 
 def expire(db: Database) -> list[str]:
     """End every job whose deadline has passed."""
-    return _end(db, Event.EXPIRE, JobRow.deadline_at < now_us())
+    return _end(db, Event.EXPIRE, JobRow.deadline_at < now_us(), skip_locked=True)
 
 
-def _end(db: Database, event: Event, condition: Any) -> list[str]:
+def _end(db: Database, event: Event, condition: Any, *, skip_locked: bool = False) -> list[str]:
+    """A sweeper skips rows that somebody is writing: they come round again, and waiting makes deadlocks."""
+
     def work(session: Session) -> list[str]:
-        found = session.execute(
-            select(JobRow.id).where(JobRow.status.in_(sources(event)), condition).limit(500).with_for_update()
-        ).all()
-        ids = sorted(row.id for row in found)
+        found = session.scalars(
+            select(JobRow.id)
+            .where(JobRow.status.in_(sources(event)), condition)
+            .limit(500)
+            .with_for_update(skip_locked=skip_locked)
+        )
+        ids = sorted(found)
         if not ids:
             return []
         session.execute(
             update(JobRow)
-            .where(JobRow.id.in_(ids), JobRow.status.in_(sources(event)))
+            .where(JobRow.id.in_(ids))
             .values(
                 status=target(event).value,
                 claim_id=None,
@@ -371,11 +396,10 @@ def reap(db: Database, max_attempts: int) -> dict[str, int]:
 
     def work(session: Session) -> dict[str, int]:
         lost = session.execute(
-            select(JobRow.id, JobRow.claim_id, JobRow.failures, JobRow.error_slug, JobRow.version)
+            select(JobRow.id, JobRow.failures, JobRow.error_slug, JobRow.version)
             .where(JobRow.status == Status.RUNNING.value, JobRow.lease_until < now_us())
-            .order_by(JobRow.id)
             .limit(500)
-            .with_for_update()
+            .with_for_update(skip_locked=True)
         ).all()
         for row in lost:
             failed = row.failures + 1 >= max_attempts
@@ -397,7 +421,7 @@ def reap(db: Database, max_attempts: int) -> dict[str, int]:
                 values |= {"error_slug": AttemptsExhausted.slug, "error_detail": AttemptsExhausted().detail}
             session.execute(
                 update(JobRow)
-                .where(JobRow.id == row.id, JobRow.claim_id == row.claim_id, JobRow.lease_until < now_us())
+                .where(JobRow.id == row.id)
                 .values(**values)
                 .execution_options(synchronize_session=False)
             )
@@ -418,14 +442,14 @@ def due(db: Database, redispatch_s: float, limit: int = 1000) -> list[JobRow]:
             .limit(limit)
             .with_for_update(skip_locked=True)
         ).all()
-        for row in rows:
-            pause_s = redispatch_s * 2 ** min(row.dispatches, LONGEST_DOUBLING)
-            session.execute(
-                update(JobRow)
-                .where(JobRow.id == row.id, JobRow.status == Status.QUEUED.value)
-                .values(due_at=now_us() + int(pause_s * SECOND), dispatches=JobRow.dispatches + 1)
-                .execution_options(synchronize_session=False)
-            )
+        doublings = case((JobRow.dispatches < LONGEST_DOUBLING, JobRow.dispatches), else_=LONGEST_DOUBLING)
+        pause = int(redispatch_s * SECOND) * literal(1).bitwise_lshift(doublings)
+        session.execute(
+            update(JobRow)
+            .where(JobRow.id.in_([row.id for row in rows]))
+            .values(due_at=now_us() + pause, dispatches=JobRow.dispatches + 1)
+            .execution_options(synchronize_session=False)
+        )
         return list(rows)
 
     return db.write(work)

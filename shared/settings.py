@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args, get_origin
 from shared.errors import SettingsError
 
 ROOT = Path(__file__).parents[1]
+DATABASE_SCHEMES = ("sqlite:///", "mysql+pymysql://", "mariadb+pymysql://")
+BROKER_SCHEMES = ("redis://", "rediss://", "unix://")
 UNIX_SOCKET_LIMIT = 107  # bytes of path that Linux's sockaddr_un holds
 
 
@@ -25,7 +27,9 @@ def setting(
 ) -> Any:
     """A field of Settings; its variable is MEDQ_<NAME> unless `env` says otherwise."""
     return field(
-        default=default, metadata={"help": help, "env": env, "low": low, "high": high, "secret": secret}
+        default=default,
+        repr=not secret,  # settings that are logged must not carry passwords
+        metadata={"help": help, "env": env, "low": low, "high": high, "secret": secret},
     )
 
 
@@ -155,6 +159,14 @@ class Settings:
     def stage_limit_s(self, stage: str) -> float:
         return self.answer_limit_s if stage == "answer" else self.vision_limit_s
 
+    def as_environment(self) -> dict[str, str]:
+        """The variables that make from_env() build these settings again, in a child process."""
+        return {
+            variable(item): str(getattr(self, item.name))
+            for item in fields(self)
+            if getattr(self, item.name) != item.default
+        }
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Read every setting; an empty variable counts as unset.
@@ -196,6 +208,11 @@ def client_settings() -> tuple[str, str]:
     return os.environ.get("MEDQ_URL") or "http://127.0.0.1:8000", os.environ.get("MEDQ_KEY") or ""
 
 
+def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with some variables changed, for a child process."""
+    return {**os.environ, **variables}
+
+
 def variable(item: "Field[Any]") -> str:
     """The environment variable of a setting."""
     return item.metadata["env"] or f"MEDQ_{item.name.upper()}"
@@ -222,6 +239,10 @@ def _contradictions(settings: Settings) -> list[str]:
     wrong = []
     if settings.auth == "open" and settings.host not in ("127.0.0.1", "::1", "localhost"):
         wrong.append("MEDQ_HOST: with MEDQ_AUTH=open the API listens on loopback only, such as 127.0.0.1")
+    if settings.database_url and not settings.database_url.startswith(DATABASE_SCHEMES):
+        wrong.append(f"MEDQ_DATABASE_URL: must start with one of {', '.join(DATABASE_SCHEMES)}")
+    if settings.broker_url and not settings.broker_url.startswith(BROKER_SCHEMES):
+        wrong.append(f"MEDQ_BROKER_URL: must start with one of {', '.join(BROKER_SCHEMES)}")
     if settings.answers == "openai" and not settings.openai_api_key:
         wrong.append("OPENAI_API_KEY: MEDQ_ANSWERS=openai needs a key (any text for a server that asks none)")
     return wrong

@@ -148,7 +148,11 @@ class IdempotencyRow(Row):
     """A submit that may be repeated for 24 hours."""
 
     __tablename__ = "idempotency"
-    __table_args__ = (Index("ix_idempotency_created", "created_at"), TABLE)
+    __table_args__ = (
+        Index("ix_idempotency_created", "created_at"),
+        Index("ix_idempotency_job", "job_id"),  # SQLite, unlike MySQL, makes none for a foreign key
+        TABLE,
+    )
 
     key_sha256: Mapped[str] = mapped_column(ascii_(64), primary_key=True)
     content_sha256: Mapped[str] = mapped_column(ascii_(64))

@@ -32,7 +32,9 @@ class Copy:
     member: str
 
     def read(self, archives: dict[Path, zipfile.ZipFile]) -> bytes:
-        return archives.setdefault(self.archive, zipfile.ZipFile(self.archive)).read(self.member)
+        if self.archive not in archives:  # opening reads the whole directory, so once for all its pictures
+            archives[self.archive] = zipfile.ZipFile(self.archive)
+        return archives[self.archive].read(self.member)
 
 
 @dataclass(frozen=True)

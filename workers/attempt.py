@@ -6,7 +6,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -68,7 +67,6 @@ class Attempts:
         self, stage: Stage, db: Database, dispatcher: Dispatcher, hints: Hints, settings: Settings
     ) -> None:
         self.stage = stage
-        self.draining = threading.Event()
         self._db, self._dispatcher, self._hints, self._settings = db, dispatcher, hints, settings
         self._worker = f"{stage.name}@{socket.gethostname()}:{os.getpid()}"
         self._held: dict[str, set[str]] = {}  # claim id -> job ids that the database says are still ours
@@ -86,10 +84,7 @@ class Attempts:
 
     def message(self, ids: list[str]) -> int:
         """Deal with one message; answers with the number of jobs that were ours to do."""
-        if len(ids) == 1:
-            claim = self._claims.submit(ids[0]).result()
-        else:
-            claim = self._claim(ids)
+        claim = self._claims.submit(ids[0]).result() if len(ids) == 1 else self._claim(ids)
         if claim is None or not claim.jobs:
             log.info("nothing_to_claim", stage=self.stage.name, jobs=len(ids))
             return 0
@@ -119,7 +114,7 @@ class Attempts:
         found = wait()
         following = next_stage(self.stage.name, answered=job.answered)
         event = Event.ADVANCE if following else Event.FINISH
-        return Outcome(job.id, claim.id, event, found.values, found.artifacts, stage=following)
+        return Outcome(job.id, claim.id, event, found.values, found.artifacts, stage=following, lane=job.lane)
 
     def _guard(self, job: JobRow, claim: Claim, step: Callable[..., Any], *arguments: Any) -> Any:
         """The one try/except: what a step raises decides how the attempt ends."""
@@ -203,9 +198,11 @@ class Attempts:
                     if claim_id in self._held:
                         self._held[claim_id].intersection_update(held.get(claim_id, ()))
 
-    def drain(self) -> None:
-        """Wait up to `drain_s` for the claims of this process, then give the rest back unharmed."""
-        self.draining.set()
+    def drain(self) -> bool:
+        """Wait up to `drain_s` for the claims of this process, then give the rest back unharmed.
+
+        True when something was given back: its threads still run, and must not be waited for.
+        """
         until = time.monotonic() + self._settings.drain_s
         while self._held and time.monotonic() < until:
             time.sleep(0.02)
@@ -214,6 +211,7 @@ class Attempts:
         if unfinished:
             log.warning("released", stage=self.stage.name, jobs=len(unfinished))
             self._record([Outcome(job, claim, Event.RELEASE) for claim, job in unfinished])
+        return bool(unfinished)
 
     def close(self) -> None:
         """Stop the helpers; the pool's threads must have ended before."""

@@ -136,6 +136,7 @@ def upgrade() -> None:
         **TABLE,
     )
     op.create_index("ix_idempotency_created", "idempotency", ["created_at"])
+    op.create_index("ix_idempotency_job", "idempotency", ["job_id"])
 
 
 def downgrade() -> None:

@@ -168,7 +168,7 @@ def test_a_palette_is_looked_up() -> None:
 def test_every_frame_can_be_asked_for_and_no_other() -> None:
     frames = np.stack([np.full((4, 4), i * 100, np.uint8) for i in range(3)])
     made = dataset(
-        frames[0], NumberOfFrames=3, WindowCenter="127.5", WindowWidth="256", PixelData=frames.tobytes()
+        frames[0], NumberOfFrames=3, WindowCenter="128", WindowWidth="256", PixelData=frames.tobytes()
     )
     data = written(made)
     assert inspect(data, LIMITS).frames == 3
@@ -213,7 +213,7 @@ def test_compressed_frames_are_read() -> None:
             stream, kind, **({"no_jp2": True} if kind == "JPEG2000" else {"quality": 95})
         )
         made = dataset(
-            eight, WindowCenter="127.5", WindowWidth="256", PixelData=encapsulate([stream.getvalue()])
+            eight, WindowCenter="128", WindowWidth="256", PixelData=encapsulate([stream.getvalue()])
         )
         data = written(made, syntax)
         assert np.abs(decode(data, LIMITS)[..., 0].astype(int) - eight).max() <= 4, kind
@@ -277,6 +277,17 @@ def test_names_in_nested_tags_are_dropped_too() -> None:
     group.PatientName = "Secret^Name"
     data = written(dataset(RAMP, SharedFunctionalGroupsSequence=Sequence([group])))
     assert b"ecret" not in sanitise(data, LIMITS)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")  # as shared.dicom does outside of pytest
+def test_identifiers_that_are_none_are_dropped_or_replaced_by_the_same_each_time() -> None:
+    data = written(dataset(RAMP)).replace(b"1.2.3.2", b"Secret2").replace(b"1.2.3.1", b"Secret1")
+    stored = sanitise(data, LIMITS)
+    assert b"ecret" not in stored
+    assert stored == sanitise(data, LIMITS)
+    left = pydicom.dcmread(BytesIO(stored))
+    assert "StudyInstanceUID" not in left
+    assert left.SOPInstanceUID.startswith("1.2.826.0.1.3680043.8.498.")  # pydicom's root
 
 
 def test_a_file_without_preamble_is_known_by_its_first_tags() -> None:

@@ -1,0 +1,60 @@
+# MedQ's commands. `make` alone lists them. Every one that needs Python makes .venv first, once.
+
+PY := .venv/bin/python
+READY := .venv/.installed
+CARD_FOLDER = $(if $(OUT),--out "$(OUT)")
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check run train evaluate bench openapi clean
+.SUFFIXES:
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(READY) ## start the system, ask it about a picture, print the answer, stop; [IMAGE=file] [QUESTION="..."]
+	@$(PY) -m deploy.demo $${IMAGE:+--image "$$IMAGE"} $${QUESTION:+--question "$$QUESTION"}
+
+test: $(READY) ## run every test; [ARGS="tests/api -k cancel"]
+	@$(PY) -m pytest $(ARGS)
+
+check: $(READY) ## formatting, lint, types and the rules between rooms
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(PY) -m pytest -q tests/test_architecture.py
+
+run: $(READY) ## start everything on http://127.0.0.1:8000 and stay; Ctrl-C stops it
+	@$(PY) -m deploy.run
+
+train: $(READY) ## train a pipeline's network; PIPELINE=skin DATA=folder [CONFIG=file] [OUT=folder]
+	@$(call need,PIPELINE)$(call need,DATA)
+	@$(PY) -m training.train --pipeline "$(PIPELINE)" --data "$(DATA)" $(if $(CONFIG),--config "$(CONFIG)") $(CARD_FOLDER)
+
+evaluate: $(READY) ## measure the shipped network again; PIPELINE=skin DATA=folder [SPLIT=test]
+	@$(call need,PIPELINE)$(call need,DATA)
+	@$(PY) -m training.evaluate --pipeline "$(PIPELINE)" --data "$(DATA)" --split "$(or $(SPLIT),test)"
+
+bench: $(READY) ## measure speed against raw loops; takes minutes
+	@$(PY) -m tests.bench
+
+openapi: $(READY) ## print the OpenAPI document of this version
+	@$(PY) -m api.openapi
+
+clean: ## remove caches; .venv and var/ with its jobs stay
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis medq.egg-info build
+
+# The first Python that is 3.11 or 3.12 and has venv; else one of them without, which is told what it lacks.
+$(READY): requirements.txt pyproject.toml
+	@for lacks in "ensurepip, venv" "sys"; do \
+	  for python in $(PYTHON) python3.11 python3.12 python3 python; do \
+	    if "$$python" -c "import sys, $$lacks; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))" 2>/dev/null; then \
+	      exec "$$python" deploy/install.py; \
+	    fi; \
+	  done; \
+	done; \
+	echo "MedQ needs Python 3.11 or 3.12. On Debian 12: sudo apt install python3 python3-venv." >&2; \
+	echo "If it is installed elsewhere: make PYTHON=/path/to/python3.11 ..." >&2; \
+	exit 1
+
+need = $(if $($(1)),,$(error $(1) is missing, as in: make $@ PIPELINE=skin DATA=../shared/data/skin))

@@ -1,0 +1,43 @@
+"""Builds the API: its rooms, its resources, and what every request passes."""
+
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+
+from api import docs, guard, health, jobs, pipelines, problems
+from api.multipart import OVERHEAD_BYTES
+from api.services import EXTENSION, Services
+from shared.schemas import Problem
+from shared.settings import Settings
+
+VERSION = "0.1.0"
+ABOUT = (
+    "A medical image and a question go in; findings, pictures and an answer in words come out. "
+    "Not a medical device."
+)
+PROBLEM = {
+    "description": "Any refusal or failure, as RFC 9457 problem details",
+    "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+
+
+def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
+    """The API on `rooms`, or on rooms opened from the settings; whoever ends the app closes them."""
+    app = OpenAPI(
+        "api",
+        info=Info(title="MedQ", version=VERSION, description=ABOUT),
+        responses={"400": PROBLEM, "default": PROBLEM},
+        validation_error_status=400,
+        validation_error_model=Problem,
+        doc_ui=False,
+        template_folder="web",
+        static_folder=None,
+    )
+    app.extensions[EXTENSION] = rooms or Services.open(settings)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes + OVERHEAD_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    guard.install(app)
+    problems.install(app)
+    for resource in (jobs.api, pipelines.api, health.api):
+        app.register_api(resource)
+    app.register_blueprint(docs.pages)
+    return app

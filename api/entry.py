@@ -1,0 +1,70 @@
+"""How a job enters: picture to the store, row to the database, and only then its id to the broker."""
+
+import hashlib
+from dataclasses import replace
+
+import structlog
+
+from api.services import Services
+from shared import images, jobs
+from shared.catalog import PIPELINES, Pipeline
+from shared.errors import PipelineUnavailable, StorageUnavailable
+from shared.jobs import Idempotency, NewArtifact, NewJob
+
+IMAGE = "image"  # the artifact's name
+
+log = structlog.get_logger(__name__)
+
+
+def require(services: Services, name: str) -> Pipeline:
+    """The pipeline, if it can run here.
+
+    Raises: PipelineUnavailable with the reason and the command that would change it
+    """
+    pipeline = PIPELINES[name]
+    standing = services.availability.standing(pipeline)
+    if not standing.available:
+        hint = f" Train it: {standing.train_command}" if standing.train_command else ""
+        raise PipelineUnavailable(f"{standing.reason}{hint}")
+    return pipeline
+
+
+def enter(services: Services, new: NewJob, picture: bytes, idempotency: Idempotency | None = None) -> str:
+    """Store and dispatch a job; answers with its id, or with that of the job which its key made first.
+
+    A broker that does not answer costs nothing but the sweeper's pause: the job is accepted.
+
+    Raises: IdempotencyConflict, StorageUnavailable; then nothing of the job is left behind
+    """
+    try:
+        services.storage.put(f"{new.id}/{IMAGE}", picture)
+        artifact = NewArtifact(
+            IMAGE, images.media_type(picture), hashlib.sha256(picture).hexdigest(), len(picture)
+        )
+        first = _insert(services, replace(new, artifacts=(artifact,)), idempotency)
+    except BaseException:
+        _forget(services, new.id)
+        raise
+    if first is not None:
+        _forget(services, new.id)
+        return first
+    log.info("job_accepted", job_id=new.id, pipeline=new.pipeline)
+    services.dispatcher.dispatch([new.id], new.stage, PIPELINES[new.pipeline].group, new.lane)
+    return new.id
+
+
+def _insert(services: Services, new: NewJob, idempotency: Idempotency | None) -> str | None:
+    """Insert the row; the id of another job if its request came first."""
+    while not jobs.create(services.db, new, services.settings.redispatch_s, idempotency):
+        assert idempotency is not None
+        if first := jobs.repeated(services.db, idempotency):
+            return first
+        jobs.forget_keys(services.db)  # the key is older than a day and its row still in the way
+    return None
+
+
+def _forget(services: Services, job_id: str) -> None:
+    try:
+        services.storage.erase(job_id)
+    except StorageUnavailable:
+        log.error("blob_left_behind", job_id=job_id)

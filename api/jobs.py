@@ -1,0 +1,297 @@
+"""The jobs resource: submit, look, wait, list, cancel, rerun, erase, and fetch what was stored."""
+
+import re
+import time
+from contextlib import suppress
+from typing import Annotated, BinaryIO
+
+from flask import Response, request
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel, Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from werkzeug.wsgi import wrap_file
+
+from api.checked import checked
+from api.entry import IMAGE, enter, require
+from api.listing import ID, JobFilter, select_page
+from api.services import Services, services
+from api.submit import PreferHeader, SubmitForm, SubmitHeaders, clean_filename, preferred_wait_s, repeat_key
+from api.views import Shown, show
+from api.waiting import Watch
+from shared import images, jobs
+from shared.errors import JobFinished, NotFound, ServiceUnavailable
+from shared.ids import new_id
+from shared.jobs import NewJob
+from shared.language import detect
+from shared.lifecycle import TERMINAL, first_stage
+from shared.schemas import Job, JobList
+from shared.tables import ArtifactRow, JobRow
+
+MOST_WAIT_S = 60
+RETRY_AFTER_S = 1
+# What a browser may show by itself; anything else is only ever downloaded.
+SHOWN_TYPES = frozenset({"image/jpeg", "image/png", "image/webp"})
+NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+api = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")])
+
+
+class JobPath(BaseModel):
+    job_id: str
+
+
+class ArtifactPath(JobPath):
+    name: str
+
+
+class JobQuery(BaseModel):
+    wait: Annotated[float, Field(ge=0, le=MOST_WAIT_S)] = Field(
+        0, description="Hold the answer for up to this many seconds, until the job changes or ends"
+    )
+
+
+@api.post("", responses={"202": Job, "200": Job})
+@checked
+def submit(header: SubmitHeaders, form: SubmitForm) -> Response:
+    """Submit one picture and a question"""
+    room = services()
+    info = images.inspect(form.image.data, room.limits)
+    require(room, form.pipeline)
+    key = repeat_key(header.idempotency_key, form, info) if header.idempotency_key else None
+    job_id = jobs.repeated(room.db, key) if key else None
+    status = 200
+    if job_id is None:
+        new = _new_job(form, info)
+        job_id = enter(room, new, images.sanitise(form.image.data, room.limits), key)
+        status = 202 if job_id == new.id else 200
+    return _accepted(room, job_id, status, header.prefer)
+
+
+@api.get("", responses={"200": JobList})
+@checked
+def list_jobs(query: JobFilter) -> Response:
+    """List jobs, the newest first"""
+    room = services()
+
+    def work(session: Session) -> JobList:
+        rows, cursor = select_page(session, query)
+        return JobList(items=[shown.job for shown in show(session, rows, room.pace)], next=cursor)
+
+    return Response(room.db.read(work).model_dump_json(), mimetype="application/json")
+
+
+@api.get("/<job_id>", responses={"200": Job, "304": None})
+@checked
+def get_job(path: JobPath, query: JobQuery) -> Response:
+    """Look at a job, or wait for it"""
+    room = services()
+    seen = _seen_version()
+    if query.wait:
+        with room.waiters.watch(path.job_id) as watch:
+            after = _version(room, path.job_id)[0] if seen is None else seen
+            _hold(room, watch, path.job_id, after, query.wait)
+    if seen is not None and _version(room, path.job_id)[0] == seen:
+        return Response(status=304, headers={"ETag": f'"{seen}"', "Cache-Control": "private, no-cache"})
+    return _render(_load(room, path.job_id), 200)
+
+
+@api.post("/<job_id>/cancel", responses={"200": Job})
+@checked
+def cancel(path: JobPath) -> Response:
+    """Stop a job that has not ended"""
+    room = services()
+    _version(room, path.job_id)
+    if not jobs.cancel(room.db, path.job_id):
+        raise JobFinished()
+    return _render(_announced(room, path.job_id), 200)
+
+
+@api.post("/<job_id>/rerun", responses={"202": Job})
+@checked
+def rerun(path: JobPath, header: PreferHeader) -> Response:
+    """Ask the same again of the current model, as a new job"""
+    room = services()
+    row = _row(room, path.job_id)
+    if row.erased_at is not None:
+        raise NotFound("The job was erased: there is no picture to run again.")
+    require(room, row.pipeline)
+    new = _again(row)
+    job_id = enter(room, new, room.storage.get(f"{row.id}/{IMAGE}"))
+    return _accepted(room, job_id, 202, header.prefer)
+
+
+@api.delete("/<job_id>", responses={"204": None})
+@checked
+def erase(path: JobPath) -> Response:
+    """Erase the picture, what was asked and what was found; the bare row stays"""
+    room = services()
+    row = _row(room, path.job_id)
+    jobs.cancel(room.db, row.id)
+    # Blobs first: if this fails, the row still names them and the request can be repeated.
+    room.storage.erase(row.id)
+    if row.erased_at is None:
+        jobs.erase(room.db, row.id)
+        _announced(room, row.id)
+    return Response(status=204)
+
+
+@api.get(
+    "/<job_id>/artifacts/<name>",
+    responses={"200": {"content": {"application/octet-stream": {}}}, "304": None},
+)
+@checked
+def get_artifact(path: ArtifactPath) -> Response:
+    """Fetch the picture, or something that was made of it"""
+    room = services()
+    artifact = _artifact(room, path)
+    shown = artifact.media_type in SHOWN_TYPES
+    extension = artifact.media_type.rpartition("/")[2]
+    filename = f"{artifact.job_id}-{artifact.name}.{extension}"
+    headers = {
+        "ETag": f'"{artifact.sha256}"',
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": f'{"inline" if shown else "attachment"}; filename="{filename}"',
+    }
+    if request.if_none_match.contains_weak(artifact.sha256):
+        return Response(status=304, headers=headers)
+    blob: BinaryIO = room.storage.open(f"{artifact.job_id}/{artifact.name}")
+    response = Response(wrap_file(request.environ, blob), headers=headers, mimetype=artifact.media_type)
+    response.content_length = artifact.size_bytes
+    return response
+
+
+def _new_job(form: SubmitForm, info: images.ImageInfo) -> NewJob:
+    return NewJob(
+        id=new_id(),
+        pipeline=form.pipeline,
+        question=form.question,
+        lang=form.lang or detect(form.question),
+        stage=first_stage(),
+        answered=form.answer != "never",
+        external=form.external,
+        age=form.age,
+        sex=form.sex,
+        site=form.site,
+        client_metadata=form.metadata,
+        filename=clean_filename(form.image.filename),
+        media_type=info.media_type,
+        sha256=info.sha256,
+        size_bytes=info.size_bytes,
+        width=info.width,
+        height=info.height,
+        expires_in_s=form.expires_in_s,
+    )
+
+
+def _again(row: JobRow) -> NewJob:
+    """The same as a new job, for a person who waits; the old deadline is not the new one's."""
+    kept = (
+        "pipeline", "lang", "answered", "external", "age", "sex", "site", "client_metadata",
+        "filename", "media_type", "sha256", "size_bytes", "width", "height",
+    )  # fmt: skip
+    return NewJob(
+        id=new_id(),
+        retry_of=row.id,
+        question=row.question or "",
+        stage=first_stage(),
+        **{name: getattr(row, name) for name in kept},
+    )
+
+
+def _accepted(room: Services, job_id: str, status: int, prefer: str | None) -> Response:
+    """The job with `status`, or with 200 when the client preferred to wait and it ended in time."""
+    wait_s = preferred_wait_s(prefer, MOST_WAIT_S)
+    if wait_s:
+        _wait_for_end(room, job_id, wait_s)
+    shown = _load(room, job_id)
+    response = _render(shown, 200 if wait_s and shown.ended else status)
+    response.headers["Location"] = shown.job.urls.self
+    if wait_s:
+        response.headers["Preference-Applied"] = f"wait={wait_s:.0f}"
+    return response
+
+
+def _wait_for_end(room: Services, job_id: str, wait_s: float) -> None:
+    """Waiting is a preference: with too many clients waiting the answer comes at once."""
+    deadline = time.monotonic() + wait_s
+    with suppress(ServiceUnavailable), room.waiters.watch(job_id) as watch:
+        version, status = _version(room, job_id)
+        while status not in TERMINAL and watch.wait(version, deadline - time.monotonic()):
+            version, status = _version(room, job_id)
+
+
+def _hold(room: Services, watch: Watch, job_id: str, seen: int, wait_s: float) -> None:
+    """Return when the job's version is not `seen`, when it has ended, or when time is up."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        version, status = _version(room, job_id)
+        if version != seen or status in TERMINAL:
+            return
+        if not watch.wait(seen, deadline - time.monotonic()):
+            return
+
+
+def _seen_version() -> int | None:
+    """The version in If-None-Match; a tag that is not ours matches nothing."""
+    match = re.fullmatch(r'(?:W/)?"([0-9]{1,18})"', request.headers.get("If-None-Match", ""))
+    return int(match[1]) if match else None
+
+
+def _version(room: Services, job_id: str) -> tuple[int, str]:
+    """Version and status, without the rest of the row."""
+    statement = select(JobRow.version, JobRow.status).where(JobRow.id == _valid(job_id))
+    found = room.db.read(lambda session: session.execute(statement).first())
+    if found is None:
+        raise NotFound()
+    return found.version, found.status
+
+
+def _row(room: Services, job_id: str) -> JobRow:
+    row = room.db.read(lambda session: session.get(JobRow, _valid(job_id)))
+    if row is None:
+        raise NotFound()
+    return row
+
+
+def _valid(job_id: str) -> str:
+    """Ids are compared as ASCII by the database, so anything else ends here."""
+    if not ID.fullmatch(job_id):
+        raise NotFound()
+    return job_id
+
+
+def _artifact(room: Services, path: ArtifactPath) -> ArtifactRow:
+    if not NAME.fullmatch(path.name):
+        raise NotFound()
+    found = room.db.read(lambda session: session.get(ArtifactRow, (_valid(path.job_id), path.name)))
+    if found is None:
+        raise NotFound()
+    return found
+
+
+def _load(room: Services, job_id: str) -> Shown:
+    def work(session: Session) -> Shown:
+        row = session.get(JobRow, _valid(job_id))
+        if row is None:
+            raise NotFound()
+        return show(session, [row], room.pace)[0]
+
+    return room.db.read(work)
+
+
+def _announced(room: Services, job_id: str) -> Shown:
+    """The job after a change made here, of which whoever waits is told."""
+    shown = _load(room, job_id)
+    room.hints.publish({job_id: shown.version})
+    return shown
+
+
+def _render(shown: Shown, status: int) -> Response:
+    response = Response(shown.job.model_dump_json(), status, mimetype="application/json")
+    response.headers["ETag"] = f'"{shown.version}"'
+    response.headers["Cache-Control"] = "private, no-cache"
+    if not shown.ended:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response

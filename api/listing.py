@@ -1,0 +1,101 @@
+"""Which jobs a list names: filters, and a cursor that holds while new jobs arrive."""
+
+import base64
+import binascii
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from api.views import EPOCH
+from shared.catalog import PIPELINES
+from shared.lifecycle import Status
+from shared.schemas import JobStatus, Text
+from shared.tables import JobRow
+
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def an_id(text: str) -> str:
+    if not ID.fullmatch(text):
+        raise ValueError("is not an id")
+    return text
+
+
+def a_cursor(text: str) -> str:
+    """The id of the last job that was seen. Clients treat it as opaque, so its form may change."""
+    try:
+        return an_id(base64.urlsafe_b64decode(text.encode("ascii")).decode("ascii"))
+    except (ValueError, binascii.Error):
+        raise ValueError("is not a cursor of this list") from None
+
+
+def known_pipeline(name: str) -> str:
+    if name not in PIPELINES:
+        raise ValueError(f"must be one of {', '.join(PIPELINES)}")
+    return name
+
+
+class JobFilter(BaseModel):
+    status: JobStatus | None = None
+    pipeline: Annotated[str, AfterValidator(known_pipeline)] | None = None
+    batch_id: Annotated[str, AfterValidator(an_id)] | None = None
+    created_after: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+    q: Annotated[Text, Field(max_length=200, description="Words in the question or the file name")] | None = (
+        None
+    )
+    limit: int = Field(50, ge=1, le=200)
+    cursor: Annotated[str, AfterValidator(a_cursor)] | None = None
+
+
+def select_page(session: Session, wanted: JobFilter) -> tuple[list[JobRow], str | None]:
+    """Newest first; the cursor of the next page, or None on the last."""
+    statement = select(JobRow).where(*_conditions(wanted)).order_by(JobRow.id.desc()).limit(wanted.limit + 1)
+    rows = list(session.scalars(statement))
+    page = rows[: wanted.limit]
+    more = len(rows) > wanted.limit
+    return page, base64.urlsafe_b64encode(page[-1].id.encode()).decode() if more else None
+
+
+def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if wanted.cursor:
+        found.append(JobRow.id < wanted.cursor)
+    if wanted.status:
+        found.append(_has_status(wanted.status))
+    if wanted.pipeline:
+        found.append(JobRow.pipeline == wanted.pipeline)
+    if wanted.batch_id:
+        found.append(JobRow.batch_id == wanted.batch_id)
+    if wanted.created_after:
+        found.append(JobRow.created_at > _microseconds(wanted.created_after))
+    if wanted.created_before:
+        found.append(JobRow.created_at < _microseconds(wanted.created_before))
+    if wanted.q:
+        found.append(_mentions(wanted.q))
+    return found
+
+
+def _has_status(status: str) -> ColumnElement[bool]:
+    """As clients see it: a job that waits between stages runs."""
+    if status == Status.QUEUED:
+        return and_(JobRow.status == status, JobRow.started_at.is_(None))
+    if status == Status.RUNNING:
+        between = and_(JobRow.status == Status.QUEUED.value, JobRow.started_at.is_not(None))
+        return or_(JobRow.status == status, between)
+    return JobRow.status == status
+
+
+def _mentions(words: str) -> ColumnElement[bool]:
+    """Case counts for nothing, as far as the database knows cases."""
+    return or_(
+        func.lower(JobRow.question).contains(words.lower(), autoescape=True),
+        func.lower(JobRow.filename).contains(words.lower(), autoescape=True),
+    )
+
+
+def _microseconds(moment: AwareDatetime) -> int:
+    return int((moment - EPOCH).total_seconds() * 1_000_000)

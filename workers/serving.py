@@ -1,0 +1,177 @@
+"""The networks that a vision worker serves: verified, warmed up, replaced when a new card appears."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+import torch
+from torch import Tensor
+
+from shared.cards import ModelCard, load_card
+from shared.catalog import PIPELINES, Head
+from shared.errors import CardMismatch, OutOfMemory
+from shared.heads import probabilities
+from shared.networks import Classifier, load_network
+from shared.preprocess import normalise
+from shared.settings import Settings
+from workers.microbatch import Microbatcher
+
+RELOAD_S = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class TorchForward:
+    """One network on one device: bytes in, calibrated probabilities out."""
+
+    def __init__(
+        self, network: Classifier, card: ModelCard, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._network = network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network.head_in_float32()
+        self._card, self._device, self._dtype = card, device, dtype
+
+    @torch.inference_mode()
+    def __call__(self, pictures: list[Tensor]) -> list[list[float]]:
+        """Shapes: N times (3, S, S) uint8, channels last in memory -> N rows of `classes` floats
+
+        Raises: OutOfMemory
+        """
+        try:
+            # Stacked as they lie in memory; stacking the permuted views would transpose every picture.
+            stacked = torch.stack([picture.permute(1, 2, 0) for picture in pictures]).permute(0, 3, 1, 2)
+            batch = normalise(stacked.to(self._device), self._card.preprocess, self._dtype)
+            rows: list[list[float]] = probabilities(self._network(batch), self._card).tolist()
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise OutOfMemory() from error
+        except RuntimeError as error:
+            if "allocate memory" in str(error):  # what torch says on a CPU
+                raise OutOfMemory() from error
+            raise
+        return rows
+
+    def warm_up(self) -> None:
+        size = self._card.preprocess.size_px
+        picture = torch.zeros((size, size, 3), dtype=torch.uint8).permute(2, 0, 1)
+        for count in (1, self._card.largest_microbatch):
+            self([picture] * count)
+
+
+@dataclass(frozen=True)
+class Served:
+    """One head with its network behind a microbatcher."""
+
+    head: Head
+    card: ModelCard
+    batcher: Microbatcher[Tensor, list[float]]
+
+
+def pick_device(settings: Settings) -> torch.device:
+    """CUDA is taken when it is there, unless the settings say otherwise."""
+    if settings.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(settings.device)
+
+
+def pick_dtype(settings: Settings, device: torch.device) -> torch.dtype:
+    """bfloat16 only where it is computed natively: emulated, it is slower than float32."""
+    if settings.dtype != "auto":
+        return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+    native = (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda"
+        else torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+    return torch.bfloat16 if native else torch.float32
+
+
+class Models:
+    """Every head whose weights are installed. A pipeline without weights is not served, and not claimed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.device = pick_device(settings)
+        self.dtype = pick_dtype(settings, self.device)
+        self._folder = settings.models_path
+        self._served: dict[str, Served] = {}
+        self._stamps: dict[str, float] = {}
+        self._stopped = threading.Event()
+        for name, head in self._installed():
+            self._stamps[name] = self._stamp(name)
+            self._served[name] = self._load(name, head)
+
+    def _installed(self) -> list[tuple[str, Head]]:
+        heads = {head.weights: head for pipeline in PIPELINES.values() for head in pipeline.heads}
+        return [(name, head) for name, head in heads.items() if (self._folder / name / "card.json").exists()]
+
+    def _stamp(self, name: str) -> float:
+        return (self._folder / name / "card.json").stat().st_mtime
+
+    def _load(self, name: str, head: Head) -> Served:
+        folder = self._folder / name
+        began = time.monotonic()
+        card = load_card(folder)
+        forward = TorchForward(load_network(card, head, folder), card, self.device, self.dtype)
+        forward.warm_up()
+        log.info(
+            "model_loaded",
+            model=name,
+            version=card.version,
+            device=str(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            seconds=round(time.monotonic() - began, 2),
+        )
+        batcher = Microbatcher[Tensor, list[float]](
+            forward, largest=card.largest_microbatch, name=f"forward-{name}", bisect=True
+        )
+        return Served(head, card, batcher)
+
+    @property
+    def pipelines(self) -> list[str]:
+        """The pipelines that can be served: every head of theirs is loaded."""
+        return [
+            pipeline.name
+            for pipeline in PIPELINES.values()
+            if all(head.weights in self._served for head in pipeline.heads)
+        ]
+
+    def served(self, head: Head) -> Served:
+        """Raises: CardMismatch if the head's weights are not installed here."""
+        try:
+            return self._served[head.weights]
+        except KeyError:
+            raise CardMismatch(f"This worker has no weights for {head.weights}.") from None
+
+    def watch(self) -> None:
+        """Replace a network when its card changes. Weights go first, the card last, so a card means both."""
+        threading.Thread(target=self._watch, name="models", daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(RELOAD_S):
+            for name, head in self._installed():
+                if self._stamp(name) != self._stamps.get(name) and name in self._served:
+                    self._replace(name, head)
+
+    def _replace(self, name: str, head: Head) -> None:
+        """Pictures that wait for the old network are still answered by it."""
+        self._stamps[name] = self._stamp(name)
+        try:
+            fresh = self._load(name, head)
+        except CardMismatch as error:
+            log.error("model_refused", model=name, detail=error.detail)  # the old one goes on
+            return
+        old, self._served[name] = self._served[name], fresh
+        _retire(old.batcher.close)
+
+    def close(self) -> None:
+        self._stopped.set()
+        for served in self._served.values():
+            served.batcher.close()
+
+
+def _retire(close: Callable[[], None]) -> None:
+    """Close in a while: a thread may have picked the old network a moment ago, and not handed in yet."""
+    timer = threading.Timer(30, close)
+    timer.daemon = True
+    timer.start()
