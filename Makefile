@@ -49,7 +49,7 @@ $(READY): requirements.txt pyproject.toml
 	@for lacks in "ensurepip, venv" "sys"; do \
 	  for python in $(PYTHON) python3.11 python3.12 python3 python; do \
 	    if "$$python" -c "import sys, $$lacks; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))" 2>/dev/null; then \
-	      exec "$$python" deploy/install.py; \
+	      exec "$$python" -m deploy.install; \
 	    fi; \
 	  done; \
 	done; \

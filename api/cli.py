@@ -174,7 +174,7 @@ def pipelines(as_json: AsJson = False) -> None:
             _out().print(pipelines_table(found))
             return
         for pipeline in found:
-            _print_json(pipeline)
+            _print_json(pipeline.model_dump(mode="json"))
 
 
 def _watch(client: Client, id: str, as_json: bool) -> None:
@@ -211,10 +211,10 @@ def thresholds_of(client: Client, job: Job) -> Mapping[str, float] | None:
     if not job.findings or not job.model:
         return None
     try:
-        card = client.card(job.pipeline)
+        card = client.pipeline(job.pipeline).card
     except ClientError:
         return None
-    return card.get("thresholds") if card.get("sha256") == job.model.sha256 else None
+    return card.thresholds if card and card.sha256 == job.model.sha256 else None
 
 
 def _show_refusal(image: str, error: Exception, as_json: bool) -> None:

@@ -22,7 +22,17 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from shared.lifecycle import TERMINAL
-from shared.schemas import AnswerWhen, Explain, Job, JobList, Problem, Sex
+from shared.schemas import (
+    AnswerWhen,
+    Explain,
+    Job,
+    JobList,
+    PipelineDetail,
+    PipelineInfo,
+    PipelineList,
+    Problem,
+    Sex,
+)
 
 LOOK_AGAIN_S = 10  # an unchanged job is fetched anew after this: its place in the queue is no change
 OUTAGE_S = 60.0  # how long a wait outlives a server that restarts
@@ -152,6 +162,7 @@ class Client:
             away_since = None
             if response.status_code == httpx.codes.NOT_MODIFIED:
                 etag = None
+                time.sleep(0.1)  # a server that stops sends waiting clients home at once
                 continue
             etag = response.headers.get("ETag")
             job = _parsed(Job, response)
@@ -195,20 +206,14 @@ class Client:
     def artifact(self, id: str, name: str) -> bytes:
         return self._send("GET", f"{_path(id)}/artifacts/{_checked(name, 'an artifact')}").content
 
-    def pipelines(self) -> tuple[dict[str, Any], ...]:
-        """What this server can be asked: name, labels, sites, whether available and why not."""
-        found = _json(self._send("GET", "/v1/pipelines"))
-        items = found.get("items") if isinstance(found, dict) else found
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise UnexpectedAnswer(f"{self.url}/v1/pipelines holds no list of pipelines.")
-        return tuple(items)
+    def pipelines(self) -> tuple[PipelineInfo, ...]:
+        """What this server can be asked, and why not what it cannot."""
+        return tuple(_parsed(PipelineList, self._send("GET", "/v1/pipelines")).items)
 
-    def card(self, pipeline: str) -> dict[str, Any]:
-        """The model card: architecture, thresholds, measured figures, data, licence."""
-        found = _json(self._send("GET", f"/v1/pipelines/{_checked(pipeline, 'a pipeline')}/card"))
-        if not isinstance(found, dict):
-            raise UnexpectedAnswer(f"The card of {pipeline} is no JSON object.")
-        return found
+    def pipeline(self, name: str) -> PipelineDetail:
+        """One pipeline with its model card: thresholds, measured figures, data, licence."""
+        path = f"/v1/pipelines/{_checked(name, 'a pipeline')}"
+        return _parsed(PipelineDetail, self._send("GET", path))
 
     def list(
         self,
@@ -274,14 +279,6 @@ def _parsed(schema: type[Body], response: httpx.Response) -> Body:
             f"{response.url.copy_with(query=None)} answered something else than a {schema.__name__} "
             f"({where}: {first['msg']}): is that a MedQ server, and this client's version?"
         ) from error
-
-
-def _json(response: httpx.Response) -> object:
-    try:
-        found: object = response.json()
-    except ValueError as error:
-        raise UnexpectedAnswer(f"{response.url} did not answer JSON: is that a MedQ server?") from error
-    return found
 
 
 def _path(id: str) -> str:

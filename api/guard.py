@@ -13,6 +13,7 @@ from shared.ids import new_id
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
+WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -69,6 +70,8 @@ def _leave(response: Response) -> Response:
         response.headers.setdefault(name, value)
     response.headers.setdefault("Content-Security-Policy", NOTHING)
     response.headers["X-Request-Id"] = g.request_id
+    # Neither label may take a value of the client's choosing: each new one is kept for ever.
+    method = request.method if request.method in READING | WRITING else "other"
     route = request.url_rule.rule if request.url_rule else "none"
-    services().metrics.answered(request.method, route, response.status_code, time.perf_counter() - g.started)
+    services().metrics.answered(method, route, response.status_code, time.perf_counter() - g.started)
     return response

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from rich.align import Align
 from rich.console import Group, RenderableType
@@ -12,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.lifecycle import TERMINAL
-from shared.schemas import Answer, Citation, Finding, Grade, Job, Segment, Urgency
+from shared.schemas import Answer, Citation, Finding, Grade, Job, PipelineInfo, Segment, Urgency
 
 BAR_CELLS = 24
 READING_WIDTH = 96  # columns; longer lines tire the eye
@@ -42,7 +41,7 @@ URGENCIES: dict[Urgency, tuple[str, str]] = {
     "within_24h": ("See a doctor within 24 hours", "bold red"),
     "within_days": ("See a doctor within days", "bold yellow"),
     "routine": ("See a doctor at an ordinary appointment", "bold"),
-    "self_care": ("Nothing urgent was found", "bold"),
+    "self_care": ("This alone gives no reason for an appointment", "bold"),
 }
 
 
@@ -218,16 +217,15 @@ def jobs_table(jobs: Iterable[Job]) -> Table:
     return table
 
 
-def pipelines_table(pipelines: Iterable[Mapping[str, Any]]) -> Table:
-    table = Table("Pipeline", "Available", "Labels or reason", box=None)
+def pipelines_table(pipelines: Iterable[PipelineInfo]) -> Table:
+    table = Table("Pipeline", "Available", "Labels, or why it is not available", box=None)
     for pipeline in pipelines:
-        available = bool(pipeline.get("available"))
-        labels = pipeline.get("labels") or ()
-        codes = ", ".join(str(label.get("code", "")) for label in labels if isinstance(label, Mapping))
+        labels = ", ".join(label.code for label in pipeline.labels)
+        lacks = f"{pipeline.reason or ''} {pipeline.train_command or ''}"
         table.add_row(
-            Text(line(str(pipeline.get("name", "")))),
-            Text("yes", "green") if available else Text("no", "yellow"),
-            Text(codes if available else line(str(pipeline.get("reason") or ""), 200)),
+            Text(line(pipeline.name)),
+            Text("yes", "green") if pipeline.available else Text("no", "yellow"),
+            Text(line(labels if pipeline.available else lacks, 200)),
         )
     return table
 

@@ -21,9 +21,9 @@ from api.client import Client, ClientError
 from api.follow import Report, each
 from api.render import job_view, line
 from deploy import drawn
-from deploy.run import RunError, running
+from deploy.run import running
 from shared.catalog import Lang
-from shared.errors import SettingsError
+from shared.errors import ServiceError
 from shared.schemas import Job, clean_text
 from shared.settings import Settings
 
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     say = Console(stderr=True, highlight=False)
     try:
         job = demo(Settings.from_env(), options.image, options.question, options.lang, say)
-    except (DemoError, RunError, SettingsError, ClientError) as error:
+    except (DemoError, ServiceError, ClientError) as error:
         sys.exit(f"The demo stopped: {error}")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -4,11 +4,12 @@ The Makefile calls it when requirements.txt is newer than the stamp that it leav
 """
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from shared.settings import environment_with  # needs nothing but the standard library
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
@@ -46,7 +47,7 @@ def install() -> None:
     # Unpacked beside .venv, whose disk was checked: /tmp may be small, or memory.
     scratch = VENV / "tmp"
     scratch.mkdir(exist_ok=True)
-    environment = os.environ | {"TMPDIR": str(scratch), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    environment = environment_with({"TMPDIR": str(scratch), "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
     keep = [] if free_gb > INSTALLED_GB + 2 * DOWNLOADED_GB else ["--no-cache-dir"]
     say("Installing what requirements.txt names (only the first time takes minutes) ...")
     try:
@@ -94,7 +95,7 @@ def make_venv() -> None:
 
 def pip(arguments: list[str], environment: dict[str, str]) -> None:
     """Run `pip install`, with a line of progress here and everything in install.log."""
-    command = [PYTHON, "-m", "pip", "install", "--progress-bar", "off", "--no-input", *arguments]
+    command = [str(PYTHON), "-m", "pip", "install", "--progress-bar", "off", "--no-input", *arguments]
     with (
         LOG.open("w", encoding="utf-8") as log,
         subprocess.Popen(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
+from urllib.parse import quote
 
 from shared.errors import SettingsError
 
@@ -131,7 +132,7 @@ class Settings:
 
     @property
     def sqlalchemy_url(self) -> str:
-        return self.database_url or f"sqlite:///{self.data_path / 'medq.sqlite3'}"
+        return self.database_url or f"sqlite:///{quote(str(self.data_path / 'medq.sqlite3'))}"
 
     @property
     def redis_socket(self) -> Path:
@@ -145,7 +146,7 @@ class Settings:
     @property
     def redis_url(self) -> str:
         """For redis-py."""
-        return self.broker_url or f"unix://{self.redis_socket}"
+        return self.broker_url or f"unix://{quote(str(self.redis_socket))}"
 
     @property
     def celery_broker_url(self) -> str:

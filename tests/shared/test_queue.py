@@ -1,0 +1,162 @@
+"""The broker: what a message holds, and how little a broken Redis may cost."""
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+import shared.queue
+from shared.queue import LARGEST_MESSAGE, Dispatcher, Hints, queue_name
+from shared.settings import Settings
+from tests.servers import Redis
+
+QUEUE = "vision.skin.interactive"
+
+
+@pytest.fixture(params=["socket", "port"])
+def settings(broker: Redis, request: pytest.FixtureRequest) -> Settings:
+    return Settings(broker_url=broker.url if request.param == "socket" else broker.tcp_url)
+
+
+@pytest.fixture
+def dispatcher(settings: Settings) -> Iterator[Dispatcher]:
+    made = Dispatcher(settings)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hints(settings: Settings) -> Iterator[Hints]:
+    made = Hints(settings)
+    yield made
+    made.close()
+
+
+def send(dispatcher: Dispatcher, ids: list[str]) -> bool:
+    return dispatcher.dispatch(ids, "vision", "skin", "interactive")
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.monotonic()
+    result = call()
+    return result, time.monotonic() - start
+
+
+def waiting(broker: Redis, queue: str = QUEUE) -> list[dict[str, Any]]:
+    with broker.client() as client:
+        return [json.loads(message) for message in reversed(client.lrange(queue, 0, -1))]
+
+
+def body(message: dict[str, Any]) -> list[Any]:
+    return json.loads(base64.b64decode(message["body"]))
+
+
+def test_queues_are_named_by_stage_group_and_lane() -> None:
+    assert queue_name("vision", "skin", "bulk") == "vision.skin.bulk"
+    assert queue_name("answer", "skin", "interactive") == "answer.all.interactive"
+
+
+def test_a_message_holds_job_ids_and_nothing_else(broker: Redis, dispatcher: Dispatcher) -> None:
+    assert send(dispatcher, ["job-1", "job-2"])
+    (message,) = waiting(broker)
+    args, kwargs, _ = body(message)
+    assert (args, kwargs) == ([["job-1", "job-2"]], {})
+    assert message["headers"]["task"] == "medq.vision"
+    assert message["content-type"] == "application/json"
+
+
+def test_a_long_list_becomes_messages_of_64_ids(broker: Redis, dispatcher: Dispatcher) -> None:
+    ids = [f"job-{number}" for number in range(2 * LARGEST_MESSAGE + 1)]
+    assert send(dispatcher, ids)
+    lists = [body(message)[0][0] for message in waiting(broker)]
+    assert [len(chunk) for chunk in lists] == [64, 64, 1]
+    assert [job_id for chunk in lists for job_id in chunk] == ids
+
+
+def test_no_ids_send_no_message(broker: Redis, dispatcher: Dispatcher) -> None:
+    assert send(dispatcher, [])
+    assert waiting(broker) == []
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_dead_broker_costs_next_to_nothing(broker: Redis, dispatcher: Dispatcher, warm: bool) -> None:
+    if warm:
+        assert send(dispatcher, ["first"])
+    broker.kill()
+    sent, first_s = timed(lambda: send(dispatcher, ["job"]))
+    again, open_s = timed(lambda: send(dispatcher, ["job"]))
+    assert not sent
+    assert not again
+    assert first_s < 1.5
+    assert open_s < 0.05
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_frozen_broker_costs_one_second_once(broker: Redis, dispatcher: Dispatcher, warm: bool) -> None:
+    if warm:
+        assert send(dispatcher, ["first"])
+    with broker.frozen():
+        sent, first_s = timed(lambda: send(dispatcher, ["job"]))
+        again, open_s = timed(lambda: send(dispatcher, ["job"]))
+    assert not sent
+    assert not again
+    assert first_s < 1.8
+    assert open_s < 0.05
+
+
+def test_threads_do_not_wait_for_a_frozen_broker_one_after_the_other(
+    broker: Redis, dispatcher: Dispatcher
+) -> None:
+    with broker.frozen(), ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda _: timed(lambda: send(dispatcher, ["job"])), range(32)))
+    assert not any(sent for sent, _ in answers)
+    assert max(took_s for _, took_s in answers) < 2.5
+
+
+def test_a_broker_that_came_back_is_used_again(
+    broker: Redis, dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared.queue, "BREAKER_S", 0.2)
+    broker.kill()
+    assert not send(dispatcher, ["lost"])
+    broker.restore()
+    assert not send(dispatcher, ["too early"])
+    time.sleep(0.25)
+    assert send(dispatcher, ["job"])
+    assert [body(message)[0] for message in waiting(broker)] == [[["job"]]]
+
+
+def test_a_hint_carries_ids_and_versions_to_every_subscriber(hints: Hints) -> None:
+    subscriptions = [hints.subscribe(), hints.subscribe()]
+    for subscription in subscriptions:  # the confirmation, which is no hint
+        assert subscription.get_message(timeout=1) is None
+    hints.publish({"job-1": 3, "job-2": 1})
+    for subscription in subscriptions:
+        message = subscription.get_message(timeout=2)
+        assert json.loads(message["data"]) == {"job-1": 3, "job-2": 1}
+        subscription.close()
+
+
+def test_hints_never_raise_when_the_broker_is_dead(broker: Redis, hints: Hints) -> None:
+    broker.kill()
+    hints.publish({"job": 1})
+    assert not hints.ping()
+    with pytest.raises(redis.RedisError):
+        hints.subscribe()
+
+
+def test_hints_to_a_frozen_broker_cost_one_second_once(broker: Redis, hints: Hints) -> None:
+    with broker.frozen():
+        _, first_s = timed(lambda: hints.publish({"job": 1}))
+        _, open_s = timed(lambda: hints.publish({"job": 2}))
+    assert first_s < 1.8
+    assert open_s < 0.05
+
+
+def test_a_broker_that_answers_pings_says_so(hints: Hints) -> None:
+    assert hints.ping()

@@ -1,0 +1,37 @@
+"""A network small enough to load in no time, with a card that is true of it."""
+
+from pathlib import Path
+
+import torch
+
+from shared.cards import Architecture, ModelCard, Preprocess, save_card, sha256_of
+from shared.catalog import PIPELINES
+from shared.networks import WEIGHTS, Classifier, save_weights
+
+
+def tiny_model(models: Path, pipeline: str = "skin", *, seed: int = 0, largest: int = 8) -> ModelCard:
+    """Write card and random weights to `models/<pipeline>`, weights first, as training does."""
+    folder = models / pipeline
+    folder.mkdir(parents=True, exist_ok=True)
+    head = PIPELINES[pipeline].heads[0]
+    architecture = Architecture(name="test_efficientnet")
+    torch.manual_seed(seed)
+    save_weights(Classifier(architecture, len(head.labels)), folder / WEIGHTS, torch.float32)
+    card = ModelCard(
+        name=pipeline,
+        version=f"tiny.{seed}",
+        head="classify",
+        architecture=architecture,
+        preprocess=Preprocess(size_px=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        labels=tuple(label.code for label in head.labels),
+        thresholds={label.code: 0.2 for label in head.labels},
+        temperature=1.0,
+        largest_microbatch=largest,
+        data="none: random weights for tests",
+        licence="none",
+        training={},
+        weights_dtype="float32",
+        sha256=sha256_of(folder / WEIGHTS),
+    )
+    save_card(card, folder)
+    return card

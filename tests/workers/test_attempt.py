@@ -1,0 +1,238 @@
+"""The cycle claim, run, record of a worker, on both databases and a real Redis."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from structlog.testing import capture_logs
+
+from shared import jobs
+from shared.database import Database
+from shared.errors import ImageFailed, LanguageModelUnavailable
+from shared.ids import new_id
+from shared.queue import Dispatcher, Hints
+from shared.settings import Settings
+from shared.tables import AttemptRow, JobRow
+from tests.servers import Redis
+from workers.attempt import Attempts, Found, pause_s
+
+
+class Asked:
+    """A stage that does what the job's question says."""
+
+    name = "vision"
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.inside = threading.Event()
+        self.ran: list[str] = []
+
+    def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
+        if job.question == "unreadable":
+            raise ImageFailed("The picture is damaged.")
+
+        def end() -> Found:
+            self.ran.append(job.id)
+            self.inside.set()
+            self.gate.wait(20)
+            if job.question == "busy":
+                raise LanguageModelUnavailable("Come back later.")
+            if job.question == "bug":
+                raise ZeroDivisionError("a secret of the machine")
+            if job.question == "until lost":
+                for _ in range(200):
+                    if lost():
+                        break
+                    threading.Event().wait(0.02)
+            return Found({"findings": [{"label": "nv"}]})
+
+        return end
+
+
+Start = Callable[..., Attempts]
+
+
+@pytest.fixture
+def stage() -> Asked:
+    return Asked()
+
+
+@pytest.fixture
+def start(stage: Asked, database: Database, settings: Callable[..., Settings]) -> Iterator[Start]:
+    started: list[tuple[Attempts, Dispatcher, Hints]] = []
+
+    def make(**overrides: Any) -> Attempts:
+        chosen = settings(retry_base_s=0.0, **overrides)
+        dispatcher, hints = Dispatcher(chosen), Hints(chosen)
+        attempts = Attempts(stage, database, dispatcher, hints, chosen)
+        started.append((attempts, dispatcher, hints))
+        return attempts
+
+    yield make
+    stage.gate.set()
+    for attempts, dispatcher, hints in started:
+        attempts.close()
+        dispatcher.close()
+        hints.close()
+
+
+def row(database: Database, job_id: str) -> JobRow:
+    found = database.read(lambda session: session.get(JobRow, job_id))
+    assert found is not None
+    return found
+
+
+def outcomes(database: Database, job_id: str) -> list[str | None]:
+    query = select(AttemptRow.outcome).where(AttemptRow.job_id == job_id).order_by(AttemptRow.number)
+    return list(database.read(lambda session: session.scalars(query).all()))
+
+
+def test_a_message_runs_its_jobs_and_dispatches_the_next_stage(
+    start: Start, job_factory: Any, database: Database, broker: Redis
+) -> None:
+    ids = [job_factory(question="fine").id for _ in range(3)]
+    assert start().message(ids) == 3
+    for job_id in ids:
+        job = row(database, job_id)
+        assert (job.status, job.stage, job.findings) == ("queued", "answer", [{"label": "nv"}])
+        assert outcomes(database, job_id) == ["advance"]
+    assert broker.client().llen("answer.all.interactive") == 1
+
+
+def test_the_last_stage_ends_the_job(start: Start, job_factory: Any, database: Database) -> None:
+    job_id = job_factory(answered=False).id
+    start().message([job_id])
+    assert row(database, job_id).status == "succeeded"
+
+
+def test_one_bad_job_fails_alone(start: Start, job_factory: Any, database: Database) -> None:
+    bad, good = job_factory(question="unreadable").id, job_factory(question="fine").id
+    start().message([bad, good])
+    failed = row(database, bad)
+    assert (failed.status, failed.error_slug, failed.error_detail) == (
+        "failed",
+        "image-failed",
+        "The picture is damaged.",
+    )
+    assert row(database, good).stage == "answer"
+
+
+def test_a_transient_error_is_retried_up_to_the_cap(
+    start: Start, job_factory: Any, database: Database
+) -> None:
+    job_id = job_factory(question="busy").id
+    attempts = start(max_attempts=3)
+    assert [attempts.message([job_id]) for _ in range(4)] == [1, 1, 1, 0]
+    assert outcomes(database, job_id) == ["retry", "retry", "fail"]
+    assert row(database, job_id).error_slug == "language-model-unavailable"
+
+
+def test_an_unexpected_fault_tells_a_stranger_nothing_and_the_log_everything(
+    start: Start, job_factory: Any, database: Database
+) -> None:
+    job_id = job_factory(question="bug").id
+    with capture_logs() as logged:
+        start(max_attempts=1).message([job_id])
+    job = row(database, job_id)
+    assert (job.status, job.error_slug) == ("failed", "unexpected-fault")
+    assert "secret" not in (job.error_detail or "")
+    fault = next(line for line in logged if line["event"] == "unexpected_fault")
+    assert fault["exc_info"]
+
+
+def test_a_message_that_is_delivered_twice_is_run_once(
+    start: Start, stage: Asked, job_factory: Any, database: Database
+) -> None:
+    ids = [job_factory(question="fine").id for _ in range(20)]
+    attempts = start()
+    messages = [[job_id] for job_id in ids * 3] + [ids, ids[:7]]
+    with ThreadPoolExecutor(12) as pool:
+        done = sum(pool.map(attempts.message, messages))
+    assert done == 20
+    assert sorted(stage.ran) == sorted(ids)
+    assert all(outcomes(database, job_id) == ["advance"] for job_id in ids)
+
+
+def test_an_unknown_job_is_nothing_to_do(start: Start) -> None:
+    assert start().message([new_id()]) == 0
+    assert start().message([new_id(), new_id()]) == 0
+
+
+def test_a_worker_that_lost_its_job_writes_nothing(
+    start: Start, stage: Asked, job_factory: Any, database: Database
+) -> None:
+    job_id = job_factory(question="fine").id
+    attempts = start()
+    stage.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(attempts.message, [job_id])
+        assert stage.inside.wait(10)
+        assert jobs.cancel(database, job_id)
+        stage.gate.set()
+        running.result(10)
+    job = row(database, job_id)
+    assert (job.status, job.findings) == ("canceled", None)
+
+
+def test_a_running_stage_learns_that_its_job_was_canceled(
+    start: Start, stage: Asked, job_factory: Any, database: Database
+) -> None:
+    job_id = job_factory(question="until lost").id
+    attempts = start(lease_s=1.0)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(attempts.message, [job_id])
+        assert stage.inside.wait(10)
+        assert jobs.cancel(database, job_id)
+        running.result(3)  # long before the stage would have given up by itself
+
+
+def test_draining_gives_unfinished_jobs_back_uncounted(
+    start: Start, stage: Asked, job_factory: Any, database: Database
+) -> None:
+    job_id = job_factory(question="fine").id
+    attempts = start(drain_s=0.05)
+    stage.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(attempts.message, [job_id])
+        assert stage.inside.wait(10)
+        assert attempts.drain()
+        job = row(database, job_id)
+        assert (job.status, job.stage, job.failures) == ("queued", "vision", 0)
+        stage.gate.set()
+        running.result(10)  # a zombie now
+    assert outcomes(database, job_id) == ["release"]
+    assert row(database, job_id).findings is None
+
+
+def test_draining_an_idle_worker_gives_nothing_back(start: Start) -> None:
+    assert not start(drain_s=5.0).drain()
+
+
+def test_the_lease_of_long_work_is_renewed(
+    start: Start, stage: Asked, job_factory: Any, database: Database
+) -> None:
+    job_id = job_factory(question="fine").id
+    attempts = start(lease_s=1.0)
+    stage.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(attempts.message, [job_id])
+        assert stage.inside.wait(10)
+        first = row(database, job_id).lease_until or 0
+        for _ in range(100):
+            if (row(database, job_id).lease_until or 0) > first:
+                break
+            threading.Event().wait(0.05)
+        else:
+            pytest.fail("the lease was not renewed")
+        stage.gate.set()
+        assert running.result(10) == 1
+
+
+@pytest.mark.parametrize("failures", [1, 2, 5, 40])
+def test_pauses_double_within_bounds(failures: int) -> None:
+    for _ in range(50):
+        assert 2.0 <= pause_s(failures, 2.0) <= min(300.0, 2.0 * 2**failures)
