@@ -5,7 +5,7 @@ READY := .venv/.installed
 CARD_FOLDER = $(if $(OUT),--out "$(OUT)")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check run train evaluate bench openapi clean
+.PHONY: help demo test check run train evaluate bench clean
 .SUFFIXES:
 
 help: ## list these targets
@@ -36,9 +36,6 @@ evaluate: $(READY) ## measure the shipped network again; PIPELINE=skin DATA=fold
 
 bench: $(READY) ## measure speed against raw loops; takes minutes
 	@$(PY) -m tests.bench
-
-openapi: $(READY) ## print the OpenAPI document of this version
-	@$(PY) -m api.openapi
 
 clean: ## remove caches; .venv and var/ with its jobs stay
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,10 +14,6 @@ ABOUT = (
     "A medical image and a question go in; findings, pictures and an answer in words come out. "
     "Not a medical device."
 )
-PROBLEM = {
-    "description": "Any refusal or failure, as RFC 9457 problem details",
-    "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-}
 
 
 def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
@@ -25,7 +21,6 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     app = OpenAPI(
         "api",
         info=Info(title="MedQ", version=VERSION, description=ABOUT),
-        responses={"400": PROBLEM, "default": PROBLEM},
         validation_error_status=400,
         validation_error_model=Problem,
         doc_ui=False,

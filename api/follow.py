@@ -37,7 +37,8 @@ def each(
             error = future.exception()  # waits
             progress.stop()  # what the caller prints must not be drawn over
             yield item, error if isinstance(error, Exception) else future.result()
-            progress.start()
+            if future is not futures[-1]:
+                progress.start()
 
 
 def _progress() -> Progress:

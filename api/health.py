@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from api import problems
 from api.checked import checked
 from api.services import Services, services
 from shared.catalog import PIPELINES
@@ -18,7 +19,7 @@ from shared.errors import ServiceUnavailable, StorageUnavailable
 from shared.queue import LANES, queue_name
 
 log = structlog.get_logger(__name__)
-api = APIBlueprint("health", __name__, abp_tags=[Tag(name="health")])
+api = APIBlueprint("health", __name__, abp_tags=[Tag(name="health")], abp_responses=problems.RESPONSES)
 
 
 class Lack(BaseModel):

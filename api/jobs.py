@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.wsgi import wrap_file
 
+from api import problems
 from api.checked import checked
 from api.entry import IMAGE, enter, require
 from api.listing import ID, JobFilter, select_page
@@ -35,7 +36,9 @@ RETRY_AFTER_S = 1
 SHOWN_TYPES = frozenset({"image/jpeg", "image/png", "image/webp"})
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
-api = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")])
+api = APIBlueprint(
+    "jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")], abp_responses=problems.RESPONSES
+)
 
 
 class JobPath(BaseModel):

@@ -7,6 +7,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 
+from api import problems
 from api.checked import checked
 from api.services import Services, services
 from shared.cards import ModelCard
@@ -14,7 +15,13 @@ from shared.catalog import PIPELINES, Head, Label, Pipeline
 from shared.errors import NotFound
 from shared.schemas import HeadInfo, LabelInfo, PipelineDetail, PipelineInfo, PipelineList, PipelineUrls
 
-api = APIBlueprint("pipelines", __name__, url_prefix="/v1/pipelines", abp_tags=[Tag(name="pipelines")])
+api = APIBlueprint(
+    "pipelines",
+    __name__,
+    url_prefix="/v1/pipelines",
+    abp_tags=[Tag(name="pipelines")],
+    abp_responses=problems.RESPONSES,
+)
 
 
 class PipelinePath(BaseModel):

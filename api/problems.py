@@ -25,6 +25,15 @@ from shared.schemas import Problem
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 
+# For the documentation of every resource.
+RESPONSES: dict[str, Any] = {
+    status: {
+        "description": "A refusal or failure, as RFC 9457 problem details",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for status in ("400", "default")
+}
+
 # What werkzeug raises by itself; any other status keeps werkzeug's name and has no help page.
 BY_STATUS: dict[int, type[RequestError]] = {
     cls.status: cls

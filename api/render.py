@@ -80,7 +80,7 @@ def job_view(job: Job, thresholds: Mapping[str, float] | None = None) -> Rendera
 
 def _headline(job: Job) -> Text:
     name = line(job.input.filename or "", 60) if job.input else ""
-    text = Text(f"{name}  " if name else "", style="bold")
+    text = Text().append(f"{name}  " if name else "", "bold")
     text.append(job.status, STATUS_STYLES[job.status])
     text.append(f"  {line(job.pipeline)}  {line(job.id)}", "dim")
     if job.metrics.total_s is not None:

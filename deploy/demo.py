@@ -28,6 +28,7 @@ from shared.schemas import Job, clean_text
 from shared.settings import Settings
 
 QUESTION = "Is this mole dangerous, and what should I do?"
+DRAWN_NAME = "drawn-by-medq.jpg"
 NEEDED_GB = 1.0  # database, broker and pictures of a demo need far less; a full disk breaks them oddly
 INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells count them
 
@@ -42,6 +43,7 @@ class Place:
 
     url: str
     flower_url: str
+    stays: bool = False
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -68,8 +70,9 @@ def demo(settings: Settings, image: Path | None, question: str, lang: str | None
         job = ask(client, image, question, lang, say)
         out = Console(highlight=False)
         out.print(job_view(job, thresholds_of(client, job)))
+    then = "It goes on running:" if place.stays else "[bold]make run[/bold] starts the system to stay; then"
     say.print(
-        "The demo is over. [bold]make run[/bold] starts the system to stay; then\n"
+        f"The demo is over. {then}\n"
         f"  API docs     {place.url}/docs\n"
         f"  Flower       {place.flower_url}\n"
         f"  this job     .venv/bin/medq get {line(job.id)}",
@@ -95,10 +98,11 @@ def check(settings: Settings, image: Path | None, question: str) -> None:
 @contextmanager
 def system(settings: Settings, say: Console) -> Iterator[Place]:
     """The one that already runs on the port, if it is MedQ; else one that lives as long as the demo."""
-    url = f"http://{settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{settings.port}"
     if runs_already(url):
         say.print(f"MedQ already runs at {url}; the demo uses it.", soft_wrap=True)
-        yield Place(url, f"http://127.0.0.1:{settings.flower_port}")
+        yield Place(url, f"http://127.0.0.1:{settings.flower_port}", stays=True)
         return
     say.print("Starting broker, database, API, workers, sweeper and Flower ...")
     with running(settings) as started:
@@ -119,17 +123,20 @@ def runs_already(url: str) -> bool:
 
 def ask(client: Client, image: Path | None, question: str, lang: str | None, say: Console) -> Job:
     if image is None:
-        say.print("The picture is drawn by MedQ: no photograph, no patient. IMAGE=file asks about yours.")
+        say.print(
+            "The picture is drawn by MedQ: no photograph, no patient. IMAGE=file asks about yours.",
+            soft_wrap=True,
+        )
     say.print(Text(f"Question: {line(question, 300)}"), soft_wrap=True)
 
     def send(picture: Path | None, report: Report) -> Job:
-        name = None if picture else "drawn.jpg"
+        name = None if picture else DRAWN_NAME
         job = client.submit(picture or drawn.jpeg(), filename=name, question=question, lang=lang)
         for seen in client.watch(job.id):
             report(job := seen)
         return job
 
-    ((_, result),) = each([image], send, lambda picture: picture.name if picture else "drawn.jpg")
+    ((_, result),) = each([image], send, lambda picture: picture.name if picture else DRAWN_NAME)
     if not isinstance(result, Job):
         raise result
     return result

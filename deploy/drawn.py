@@ -110,13 +110,14 @@ def _cell_borders(random: np.random.Generator, cell_px: int, width_px: float) ->
     y, x = np.mgrid[:HEIGHT_PX, :WIDTH_PX].astype(np.float32) / cell_px + 3
     y, x = y + 0.35 * _clouds(random, cell_px), x + 0.35 * _clouds(random, cell_px)  # bent, not straight
     row, column = y.astype(int), x.astype(int)
-    nearest = np.full((2, HEIGHT_PX, WIDTH_PX), np.inf, np.float32)
+    first, second = np.full((2, HEIGHT_PX, WIDTH_PX), np.inf, np.float32)
     for down in range(-2, 3):
         for right in range(-2, 3):
             point = shaken[row + down, column + right]
             away = np.hypot(y - row - down - point[..., 0], x - column - right - point[..., 1])
-            nearest = np.sort(np.stack([*nearest, away]), axis=0)[:2]
-    gap_px = (nearest[1] - nearest[0]) * cell_px
+            second = np.minimum(second, np.maximum(first, away))
+            first = np.minimum(first, away)
+    gap_px = (second - first) * cell_px
     borders: Plane = np.clip(1 - gap_px / width_px, 0, 1)
     return borders
 

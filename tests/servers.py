@@ -232,15 +232,19 @@ class MariaDB(Server):
         ]
 
     def url(self, name: str) -> str:
-        """By port, as a deployment has it."""
-        return f"mysql+pymysql://{self.USER}:{self.PASSWORD}@127.0.0.1:{self.port}/{name}"
+        """By port, as a deployment has it, but without TLS: PyMySQL reads all of the system's certificates
+        for each connection, which takes 20 ms.
+        """
+        return f"mysql+pymysql://{self.USER}:{self.PASSWORD}@127.0.0.1:{self.port}/{name}?ssl_disabled=true"
 
     def socket_url(self, name: str) -> str:
         return f"mysql+pymysql://{self.USER}:{self.PASSWORD}@localhost/{name}?unix_socket={self.socket}"
 
     def execute(self, statement: str) -> None:
         """A statement as administrator, outside any database."""
-        connection = pymysql.connect(unix_socket=str(self.socket), user=self.USER, password=self.PASSWORD)
+        connection = pymysql.connect(
+            unix_socket=str(self.socket), user=self.USER, password=self.PASSWORD, ssl_disabled=True
+        )
         try:
             with connection.cursor() as cursor:
                 cursor.execute(statement)

@@ -16,7 +16,10 @@ def tiny_model(models: Path, pipeline: str = "skin", *, seed: int = 0, largest: 
     head = PIPELINES[pipeline].heads[0]
     architecture = Architecture(name="test_efficientnet")
     torch.manual_seed(seed)
-    save_weights(Classifier(architecture, len(head.labels)), folder / WEIGHTS, torch.float32)
+    network = Classifier(architecture, len(head.labels))
+    with torch.no_grad():  # so that pictures differ in what is found, and a mix-up shows
+        network.body.get_classifier().weight.mul_(60)  # type: ignore[operator]
+    save_weights(network, folder / WEIGHTS, torch.float32)
     card = ModelCard(
         name=pipeline,
         version=f"tiny.{seed}",

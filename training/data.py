@@ -112,7 +112,7 @@ def load_pictures(copies: list[Copy], size_px: int, title: str) -> Tensor:
     pictures = torch.empty((len(copies), size_px, size_px, 3), dtype=torch.uint8)
     archives: dict[Path, zipfile.ZipFile] = {}
     for index, copy in enumerate(track(copies, description=title, transient=True)):
-        pixels = decode(copy.read(archives), Limits())
+        pixels = decode(copy.read(archives), Limits(), at_least_px=size_px)
         pictures[index] = to_tensor(pixels, preprocess).permute(1, 2, 0)
     for archive in archives.values():
         archive.close()

@@ -91,6 +91,7 @@ def serve(stage: Stage, queues: list[str], threads: int, settings: Settings) -> 
 def consume(celery: Celery, name: str, threads: int) -> None:
     celery.worker_main(
         [
+            "--quiet",
             "worker",
             "--pool=threads",
             f"--concurrency={threads}",

@@ -120,7 +120,8 @@ def post(
     """A submit; the body is made in memory, since the client's own way leaves temporary files open."""
     values: dict[str, Any] = dict(fields)
     if image is not None:
-        values["image"] = FileStorage(io.BytesIO(image), filename)
+        quoted = filename.replace("\\", "\\\\").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+        values["image"] = FileStorage(io.BytesIO(image), quoted)
     boundary, body = encode_multipart(values)
     content_type = f"multipart/form-data; boundary={boundary}"
     return client.post("/v1/jobs", data=body, headers=headers, content_type=content_type)
@@ -133,7 +134,9 @@ def submitted(client: FlaskClient, **fields: Any) -> dict[str, Any]:
     return found
 
 
-def assert_problem(response: TestResponse, status: int, slug: str, pointer: str | None = None) -> dict[str, Any]:
+def assert_problem(
+    response: TestResponse, status: int, slug: str, pointer: str | None = None
+) -> dict[str, Any]:
     assert response.status_code == status, response.text
     assert response.mimetype == "application/problem+json"
     body: dict[str, Any] = json.loads(response.data)

@@ -1,6 +1,10 @@
 """The command line against the real app: what people and machines see, and the exit codes."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,8 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from api import cli
-from shared.settings import Settings
+from api.client import Client
+from shared.settings import ROOT, Settings, environment_with
 from tests.api.live import ANSWER, URL, Live, models, picture
 
 sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -158,6 +163,28 @@ def test_a_server_cannot_control_the_terminal(medq: Medq, live: Live, image: str
     machine = medq("list", "--json").stdout
     assert not set(machine) & set("\x1b\x9b\x07")
     assert json.loads(machine)["answer"]["text"] == hostile
+
+
+@sqlite
+def test_ctrl_c_ends_the_waiting_at_once_and_not_the_job(live: Live, image: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "api.cli", "submit", image],
+        env=environment_with({"MEDQ_URL": live.url}),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        with Client(live.url) as client:
+            until = time.monotonic() + 30
+            while not list(client.list()) and time.monotonic() < until:
+                time.sleep(0.05)
+            time.sleep(0.3)  # it waits by then
+            process.send_signal(signal.SIGINT)
+            assert process.wait(5) == 130
+            assert process.stderr
+            assert "The jobs go on" in process.stderr.read()
+            (job,) = client.list()
+            assert job.status == "queued"
 
 
 def test_an_unreachable_server_is_exit_code_2_and_says_so(image: str) -> None:

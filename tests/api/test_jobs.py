@@ -18,7 +18,6 @@ from shared.lifecycle import Event
 from tests.api.conftest import (
     ANSWER,
     FINDINGS,
-    JPEG,
     Worker,
     assert_problem,
     blobs,
@@ -41,17 +40,32 @@ def test_a_job_is_seen_through_its_whole_life(client: FlaskClient, worker: Worke
     job_id = submitted(client, question="Is it bad?")["id"]
     claim = worker.claim(job_id)
     seen = get(client, job_id).get_json()
-    assert (seen["status"], seen["stage"], seen["position"], seen["progress"]) == ("running", "vision", None, 0.25)
+    assert (seen["status"], seen["stage"], seen["position"], seen["progress"]) == (
+        "running",
+        "vision",
+        None,
+        0.25,
+    )
     worker.write(job_id, claim, Event.ADVANCE, values={"findings": FINDINGS}, stage="answer")
     seen = get(client, job_id).get_json()
-    assert (seen["status"], seen["stage"], seen["position"], seen["progress"]) == ("running", "answer", 1, 0.5)
+    assert (seen["status"], seen["stage"], seen["position"], seen["progress"]) == (
+        "running",
+        "answer",
+        1,
+        0.5,
+    )
     assert seen["findings"] == FINDINGS
     assert seen["answer"] is None
     claim = worker.claim(job_id, "answer")
     worker.write(job_id, claim, Event.FINISH, values={"answer": ANSWER})
     response = get(client, job_id)
     seen = response.get_json()
-    assert (seen["status"], seen["stage"], seen["position"], seen["progress"]) == ("succeeded", None, None, 1.0)
+    assert (seen["status"], seen["stage"], seen["position"], seen["progress"]) == (
+        "succeeded",
+        None,
+        None,
+        1.0,
+    )
     assert seen["answer"]["text"] == ANSWER["text"]
     assert [(a["stage"], a["number"], a["outcome"]) for a in seen["attempts"]] == [
         ("vision", 1, "advance"),
@@ -178,7 +192,7 @@ def test_a_wait_runs_out(client: FlaskClient) -> None:
 def test_without_a_broker_the_poller_ends_the_wait(start: Callable[..., Flask], worker: Worker) -> None:
     client = start(broker_url="redis://127.0.0.1:1/0").test_client()
     job_id = submitted(client)["id"]
-    changed = later(0.2, lambda: worker.claim(job_id))
+    changed = later(0.2, lambda: worker.claim(job_id) and None)
     assert get(client, job_id, "?wait=20").get_json()["status"] == "running"
     assert time.monotonic() - changed.result() < 5
 
@@ -197,15 +211,19 @@ def test_a_broker_that_comes_back_is_heard_again(
 
 def test_a_submit_may_wait_for_the_end(client: FlaskClient, rooms: Services, worker: Worker) -> None:
     listening(rooms)
+    other = client.application.test_client()
 
     def work() -> None:
-        job_id = client.application.test_client().get("/v1/jobs").get_json()["items"][0]["id"]
+        while not (items := other.get("/v1/jobs").get_json()["items"]):
+            time.sleep(0.02)
+        job_id = items[0]["id"]
         rooms.hints.publish({job_id: worker.finish_vision(job_id)})
         claim = worker.claim(job_id, "answer")
         rooms.hints.publish({job_id: worker.write(job_id, claim, Event.FINISH, values={"answer": ANSWER})})
 
-    later(0.3, work)
+    working = later(0.1, work)
     response = post(client, headers={"Prefer": "respond-async, wait=20"})
+    working.result()
     assert response.status_code == 200
     assert response.get_json()["status"] == "succeeded"
     assert response.headers["Preference-Applied"] == "wait=20"
@@ -287,7 +305,7 @@ def test_a_list_is_filtered(client: FlaskClient, worker: Worker, job_factory: Ca
     worker.claim(running)
     ended = submitted(client)["id"]
     worker.finish(ended)
-    other = job_factory(pipeline="scalp", batch_id=None).id
+    other = job_factory(pipeline="scalp").id
 
     def listed(**query: str) -> set[str]:
         response = client.get("/v1/jobs", query_string=query)
@@ -437,9 +455,7 @@ def test_the_same_key_and_content_is_the_first_job(
 def test_the_same_key_with_other_content_is_refused(client: FlaskClient, change: dict[str, Any]) -> None:
     key = {"Idempotency-Key": "k"}
     assert post(client, headers=key, question="Why?").status_code == 202
-    assert_problem(
-        post(client, headers=key, **({"question": "Why?"} | change)), 409, "idempotency-conflict"
-    )
+    assert_problem(post(client, headers=key, **({"question": "Why?"} | change)), 409, "idempotency-conflict")
 
 
 def test_of_many_repeats_at_once_one_makes_the_job(app: Flask, rooms: Services) -> None:
@@ -502,7 +518,9 @@ def test_a_store_that_cannot_write_is_said_without_details(client: FlaskClient, 
 
 
 @ONE_DATABASE
-def test_a_database_that_refuses_leaves_no_blob(client: FlaskClient, rooms: Services, database: Database) -> None:
+def test_a_database_that_refuses_leaves_no_blob(
+    client: FlaskClient, rooms: Services, database: Database
+) -> None:
     with database.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE artifacts")
     assert_problem(post(client), 503, "service-unavailable")

@@ -18,6 +18,9 @@ from tests.servers import Redis
 QUEUE = "vision.skin.interactive"
 
 
+on_socket = pytest.mark.parametrize("settings", ["socket"], indirect=True)
+
+
 @pytest.fixture(params=["socket", "port"])
 def settings(broker: Redis, request: pytest.FixtureRequest) -> Settings:
     return Settings(broker_url=broker.url if request.param == "socket" else broker.tcp_url)
@@ -96,6 +99,7 @@ def test_a_dead_broker_costs_next_to_nothing(broker: Redis, dispatcher: Dispatch
     assert open_s < 0.05
 
 
+@on_socket
 @pytest.mark.parametrize("warm", [True, False])
 def test_a_frozen_broker_costs_one_second_once(broker: Redis, dispatcher: Dispatcher, warm: bool) -> None:
     if warm:
@@ -109,6 +113,7 @@ def test_a_frozen_broker_costs_one_second_once(broker: Redis, dispatcher: Dispat
     assert open_s < 0.05
 
 
+@on_socket
 def test_threads_do_not_wait_for_a_frozen_broker_one_after_the_other(
     broker: Redis, dispatcher: Dispatcher
 ) -> None:
@@ -150,6 +155,7 @@ def test_hints_never_raise_when_the_broker_is_dead(broker: Redis, hints: Hints) 
         hints.subscribe()
 
 
+@on_socket
 def test_hints_to_a_frozen_broker_cost_one_second_once(broker: Redis, hints: Hints) -> None:
     with broker.frozen():
         _, first_s = timed(lambda: hints.publish({"job": 1}))

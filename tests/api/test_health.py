@@ -1,0 +1,88 @@
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api.services import Services
+from shared.database import Database
+from shared.queue import make_celery
+from shared.settings import Settings
+from tests.api.conftest import Worker, assert_problem, submitted
+
+ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def test_the_process_answers(client: FlaskClient) -> None:
+    assert client.get("/healthz").get_json() == {"status": "ok"}
+
+
+def test_without_workers_jobs_are_accepted_and_the_lack_is_named(client: FlaskClient) -> None:
+    body = client.get("/readyz").get_json()
+    assert body["status"] == "degraded"
+    assert [lack["name"] for lack in body["degraded"]] == ["vision of skin", "answer"]
+
+
+@ONE_DATABASE
+@pytest.mark.filterwarnings("ignore::celery.exceptions.SecurityWarning")  # containers run as root
+def test_with_workers_for_every_stage_it_is_ready(
+    client: FlaskClient, configured: Callable[..., Settings]
+) -> None:
+    celery = make_celery(configured(), ["vision.skin.interactive", "answer.all.interactive"])
+    worker = celery.Worker(
+        pool="solo", hostname="test@here", without_gossip=True, without_mingle=True, quiet=True
+    )
+    ready = threading.Event()
+    thread = threading.Thread(target=lambda: worker.start(), daemon=True)
+    worker.on_consumer_ready = lambda _: ready.set()
+    thread.start()
+    assert ready.wait(20)
+    try:
+        assert client.get("/readyz").get_json() == {"status": "ready", "degraded": []}
+    finally:
+        worker.stop()
+        thread.join(20)
+
+
+@ONE_DATABASE
+def test_without_a_broker_it_is_ready_and_degraded(start: Callable[..., Flask]) -> None:
+    response = start(broker_url="redis://127.0.0.1:1/0").test_client().get("/readyz")
+    assert response.status_code == 200
+    assert [lack["name"] for lack in response.get_json()["degraded"]] == ["broker"]
+
+
+@ONE_DATABASE
+def test_without_a_store_it_is_not_ready(client: FlaskClient, rooms: Services) -> None:
+    rooms.settings.data_path.joinpath("blobs").write_text("a file where the folder should be")
+    response = client.get("/readyz")
+    assert "storage" in assert_problem(response, 503, "service-unavailable")["detail"]
+    assert response.headers["Retry-After"]
+
+
+def test_without_a_database_it_is_not_ready(start: Callable[..., Flask]) -> None:
+    url = "mysql+pymysql://nobody:nothing@127.0.0.1:1/none"
+    client = start(database_url=url).test_client()
+    assert "database" in assert_problem(client.get("/readyz"), 503, "service-unavailable")["detail"]
+    assert_problem(client.get("/v1/jobs"), 503, "service-unavailable")
+    assert client.get("/healthz").status_code == 200
+
+
+def test_metrics_count_jobs_and_requests(client: FlaskClient, worker: Worker, database: Database) -> None:
+    worker.finish(submitted(client)["id"])
+    submitted(client)
+    client.open("/nothing", method="BREW")
+    text = client.get("/metrics").text
+    assert 'medq_jobs{stage="vision",status="queued"} 1.0' in text
+    assert 'medq_jobs{stage="answer",status="succeeded"} 1.0' in text
+    assert 'medq_http_requests_total{method="POST",route="/v1/jobs",status="202"} 2.0' in text
+    assert 'medq_http_requests_total{method="other",route="none",status="404"} 1.0' in text
+    assert "medq_http_request_seconds_bucket" in text
+
+
+def test_two_apps_in_a_process_count_apart(start: Callable[..., Flask]) -> None:
+    first, second = start().test_client(), start().test_client()
+    first.get("/healthz")
+    counted: Any = second.get("/metrics").text
+    assert 'route="/healthz"' not in counted
