@@ -46,7 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
     folder = options.model or root / "workers/models" / options.pipeline
     try:
         card = load_card(folder)
-        samples, values = evaluate(card, folder, options.data, options.split)
+        head = PIPELINES[options.pipeline].heads[0]
+        samples = [s for s in read_ham10000(options.data, head.labels) if s.split == options.split]
+        values = evaluate(card, folder, samples)
     except (BadData, CardMismatch) as error:
         sys.exit(f"Cannot evaluate {options.pipeline}:\n{error}")
     found = card_metrics(
@@ -65,17 +67,15 @@ def main(arguments: list[str] | None = None) -> None:
         show(card, found, Console())
 
 
-def evaluate(card: ModelCard, folder: Path, data: Path, split: str) -> tuple[list[Sample], torch.Tensor]:
-    """The split's pictures and their calibrated probabilities, in float32.
+def evaluate(card: ModelCard, folder: Path, samples: list[Sample]) -> torch.Tensor:
+    """Calibrated probabilities of every sample, in float32.
 
-    Shapes: -> N samples, (N, C) float32
+    Shapes: N samples -> (N, C) float32
     """
-    head = PIPELINES[card.name].heads[0]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    samples = [sample for sample in read_ham10000(data, head.labels) if sample.split == split]
-    network = load_network(card, head, folder).to(device)
-    pictures = load_pictures([s.copies[0] for s in samples], card.preprocess.size_px, f"reading {split}")
-    return samples, probabilities(predict(network, pictures, card.preprocess, 64, device), card)
+    network = load_network(card, PIPELINES[card.name].heads[0], folder).to(device)
+    pictures = load_pictures([s.copies[0] for s in samples], card.preprocess.size_px, "reading")
+    return probabilities(predict(network, pictures, card.preprocess, 64, device), card)
 
 
 def write_probabilities(path: Path, card: ModelCard, samples: list[Sample], values: torch.Tensor) -> None:

@@ -167,14 +167,22 @@ class Attempts:
         )
         for stale in (outcome for outcome in outcomes if outcome.job_id not in written):
             log.info("stale_attempt", job_id=stale.job_id, stage=self.stage.name)
-        following: dict[tuple[str, str], list[str]] = {}
-        for outcome in outcomes:
-            if outcome.event is Event.ADVANCE and outcome.job_id in written and outcome.stage:
-                following.setdefault((outcome.stage, outcome.lane), []).append(outcome.job_id)
-        for (stage, lane), ids in following.items():
-            self._dispatcher.dispatch(ids, stage, "all", lane)
+        self._dispatch_next([outcome for outcome in outcomes if outcome.job_id in written])
         self._hints.publish(written)
         return written
+
+    def _dispatch_next(self, outcomes: Sequence[Outcome]) -> None:
+        """A person's jobs go one by one, so that no answer waits for another; an archive's go together."""
+        together: dict[tuple[str, str], list[str]] = {}
+        for outcome in outcomes:
+            if outcome.event is not Event.ADVANCE or outcome.stage is None:
+                continue
+            if outcome.lane == "interactive":
+                self._dispatcher.dispatch([outcome.job_id], outcome.stage, "all", outcome.lane)
+            else:
+                together.setdefault((outcome.stage, outcome.lane), []).append(outcome.job_id)
+        for (stage, lane), ids in together.items():
+            self._dispatcher.dispatch(ids, stage, "all", lane)
 
     def _let_go(self, claim: Claim) -> None:
         with self._lock:

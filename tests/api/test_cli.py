@@ -167,24 +167,26 @@ def test_a_server_cannot_control_the_terminal(medq: Medq, live: Live, image: str
 
 @sqlite
 def test_ctrl_c_ends_the_waiting_at_once_and_not_the_job(live: Live, image: str) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "api.cli", "submit", image],
-        env=environment_with({"MEDQ_URL": live.url}),
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        with Client(live.url) as client:
-            until = time.monotonic() + 30
-            while not list(client.list()) and time.monotonic() < until:
-                time.sleep(0.05)
-            time.sleep(0.3)  # it waits by then
-            process.send_signal(signal.SIGINT)
-            assert process.wait(5) == 130
-            assert process.stderr
-            assert "The jobs go on" in process.stderr.read()
-            (job,) = client.list()
-            assert job.status == "queued"
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "api.cli", "submit", image],
+            env=environment_with({"MEDQ_URL": live.url}),
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+        Client(live.url) as client,
+    ):
+        until = time.monotonic() + 30
+        while not list(client.list()) and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.3)  # it waits by then
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+        assert process.stderr
+        assert "The jobs go on" in process.stderr.read()
+        (job,) = client.list()
+        assert job.status == "queued"
 
 
 def test_an_unreachable_server_is_exit_code_2_and_says_so(image: str) -> None:

@@ -1,0 +1,29 @@
+"""`make bench`: prints ratios against raw loops; nothing here fails because a machine is slow."""
+
+import platform
+import tempfile
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from shared.settings import ROOT, Settings
+from tests.bench import vision, whole
+from workers.serving import pick_device, pick_dtype
+
+
+def main() -> None:
+    console = Console()
+    settings = Settings()
+    device = pick_device(settings)
+    dtype = str(pick_dtype(settings, device)).removeprefix("torch.")
+    console.print(
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {device}, {dtype}"
+    )
+    with tempfile.TemporaryDirectory(prefix="medq-") as scratch:
+        vision.bench(console, ROOT / "workers/models", Path(scratch))
+        whole.bench(console, Path(scratch))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Images/s of the vision worker over the better raw loop, from messages of 32 ids and of one."""
+
+import io
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+from rich.console import Console
+from sqlalchemy import func, select
+
+from migrations import upgrade
+from shared import jobs
+from shared.database import Database, connect
+from shared.ids import new_id
+from shared.queue import Dispatcher
+from shared.settings import ROOT, Settings, environment_with
+from shared.storage import open_storage
+from shared.tables import JobRow
+from tests.servers import Redis
+
+IMAGES = 640
+ROUNDS = 5
+
+
+def drawn_pictures(count: int) -> list[bytes]:
+    """JPEGs of the size and weight of HAM10000's at 600x450 (about 22 kB)."""
+    pictures = []
+    for seed in range(count):
+        random = np.random.default_rng(seed)
+        coarse = Image.fromarray(random.integers(90, 220, (45, 60, 3), dtype=np.uint8))
+        file = io.BytesIO()
+        coarse.resize((600, 450), Image.Resampling.BICUBIC).save(file, "JPEG", quality=85)
+        pictures.append(file.getvalue())
+    return pictures
+
+
+def queued_jobs(db: Database, settings: Settings, pictures: list[bytes]) -> list[str]:
+    """Rows and blobs as a submit leaves them, answer stage left out."""
+    storage = open_storage(settings.storage_location)
+    ids = []
+    for data in pictures:
+        job = jobs.NewJob(
+            id=new_id(), pipeline="skin", question="", lang="en", stage="vision", answered=False, lane="bulk"
+        )
+        storage.put(f"{job.id}/image", data)
+        jobs.create(db, job, redispatch_s=3600)
+        ids.append(job.id)
+    return ids
+
+
+@contextmanager
+def process(arguments: list[str], variables: dict[str, str]) -> Iterator["subprocess.Popen[str]"]:
+    child = subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env=environment_with(variables),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def await_line(child: "subprocess.Popen[str]", word: str) -> None:
+    assert child.stdout
+    for line in child.stdout:
+        if word in line:
+            return
+    raise RuntimeError(f"{child.args} ended before it said {word!r}")
+
+
+def raw(child: "subprocess.Popen[str]", name: str) -> float:
+    assert child.stdin
+    assert child.stdout
+    child.stdin.write(name + "\n")
+    child.stdin.flush()
+    return float(child.stdout.readline())
+
+
+def worked(
+    db: Database, settings: Settings, pictures: list[bytes], size: int, pid: int
+) -> tuple[float, float]:
+    """Images/s from the first dispatch to the last result, and CPU milliseconds of the worker per image."""
+    ids = queued_jobs(db, settings, pictures)
+    dispatcher = Dispatcher(settings)
+    before = sum(psutil.Process(pid).cpu_times()[:2])
+    began = time.perf_counter()
+    for start in range(0, len(ids), size):
+        dispatcher.dispatch(ids[start : start + size], "vision", "skin", "bulk")
+    unfinished = select(func.count()).where(JobRow.id.in_(ids), JobRow.status != "succeeded")
+    while db.read(lambda session: session.scalar(unfinished)):
+        time.sleep(0.01)
+    seconds = time.perf_counter() - began
+    spent = sum(psutil.Process(pid).cpu_times()[:2]) - before
+    dispatcher.close()
+    return len(ids) / seconds, 1000 * spent / len(ids)
+
+
+def bench(console: Console, models: Path, scratch: Path, real: list[bytes] | None = None) -> None:
+    """Rounds are interleaved, since the machine's speed drifts; ratios are taken within a round."""
+    pictures = (real or drawn_pictures(IMAGES))[:IMAGES]
+    folder = scratch / "pictures"
+    folder.mkdir(parents=True)
+    for number, data in enumerate(pictures):
+        (folder / f"{number:05}").write_bytes(data)
+    server = Redis().start()
+    settings = replace(
+        Settings(), data_dir=str(scratch / "var"), broker_url=server.url, models_dir=str(models)
+    )
+    upgrade(settings.sqlalchemy_url)
+    db = connect(settings.sqlalchemy_url)
+    cores = os.cpu_count() or 1
+    loops = ["serial", str(cores), str(2 * cores)]
+    rows: list[dict[str, float]] = []
+    try:
+        with (
+            process(["tests.bench.loops", str(models), str(folder)], {}) as loop,
+            process(["workers.app", "vision"], settings.as_environment()) as worker,
+        ):
+            await_line(loop, "ready")
+            await_line(worker, '"ready"')
+            worked(db, settings, pictures[:64], 32, worker.pid)  # warm
+            for _ in range(ROUNDS):
+                row = {f"raw {name}": raw(loop, name) for name in loops}
+                best = max(row.values())
+                row["of 32 ids"], row["CPU ms, 32 ids"] = worked(db, settings, pictures, 32, worker.pid)
+                row["of one id"], row["CPU ms, one id"] = worked(db, settings, pictures, 1, worker.pid)
+                row |= {f"ratio {name}": row[f"of {name}"] / best for name in ("32 ids", "one id")}
+                rows.append(row)
+    finally:
+        db.close()
+        server.close()
+    console.print(f"[bold]Vision worker over the raw loop[/bold], {len(pictures)} pictures, {ROUNDS} rounds")
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        console.print(
+            f"  {name:<16} median {statistics.median(values):8.2f}   min {min(values):8.2f}   max {max(values):8.2f}"
+        )
