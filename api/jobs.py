@@ -1,32 +1,29 @@
 """The jobs resource: submit, look, wait, list, cancel, rerun, erase, and fetch what was stored."""
 
 import re
-import time
-from contextlib import suppress
 from typing import Annotated, BinaryIO
 
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.wsgi import wrap_file
 
 from api import problems
 from api.checked import checked
 from api.entry import IMAGE, enter, require
-from api.listing import ID, JobFilter, select_page
+from api.listing import JobFilter, select_page
+from api.lookup import hold, load, row_of, valid, version_of, wait_for_end
 from api.services import Services, services
 from api.submit import PreferHeader, SubmitForm, SubmitHeaders, clean_filename, preferred_wait_s, repeat_key
 from api.views import Shown, show
-from api.waiting import Watch
 from shared import images, jobs
-from shared.errors import JobFinished, NotFound, ServiceUnavailable
+from shared.errors import JobFinished, NotFound
 from shared.ids import new_id
 from shared.jobs import NewJob
 from shared.language import detect
-from shared.lifecycle import TERMINAL, first_stage
+from shared.lifecycle import first_stage
 from shared.schemas import Job, JobList
 from shared.tables import ArtifactRow, JobRow
 
@@ -92,12 +89,10 @@ def get_job(path: JobPath, query: JobQuery) -> Response:
     room = services()
     seen = _seen_version()
     if query.wait:
-        with room.waiters.watch(path.job_id) as watch:
-            after = _version(room, path.job_id)[0] if seen is None else seen
-            _hold(room, watch, path.job_id, after, query.wait)
-    if seen is not None and _version(room, path.job_id)[0] == seen:
+        hold(room, path.job_id, seen, query.wait)
+    if seen is not None and version_of(room, path.job_id)[0] == seen:
         return Response(status=304, headers={"ETag": f'"{seen}"', "Cache-Control": "private, no-cache"})
-    return _render(_load(room, path.job_id), 200)
+    return _render(load(room, path.job_id), 200)
 
 
 @api.post("/<job_id>/cancel", responses={"200": Job})
@@ -105,7 +100,7 @@ def get_job(path: JobPath, query: JobQuery) -> Response:
 def cancel(path: JobPath) -> Response:
     """Stop a job that has not ended"""
     room = services()
-    _version(room, path.job_id)
+    version_of(room, path.job_id)
     if not jobs.cancel(room.db, path.job_id):
         raise JobFinished()
     return _render(_announced(room, path.job_id), 200)
@@ -116,7 +111,7 @@ def cancel(path: JobPath) -> Response:
 def rerun(path: JobPath, header: PreferHeader) -> Response:
     """Ask the same again of the current model, as a new job"""
     room = services()
-    row = _row(room, path.job_id)
+    row = row_of(room, path.job_id)
     if row.erased_at is not None:
         raise NotFound("The job was erased: there is no picture to run again.")
     require(room, row.pipeline)
@@ -130,7 +125,7 @@ def rerun(path: JobPath, header: PreferHeader) -> Response:
 def erase(path: JobPath) -> Response:
     """Erase the picture, what was asked and what was found; the bare row stays"""
     room = services()
-    row = _row(room, path.job_id)
+    row = row_of(room, path.job_id)
     jobs.cancel(room.db, row.id)
     # Blobs first: if this fails, the row still names them and the request can be repeated.
     room.storage.erase(row.id)
@@ -207,33 +202,13 @@ def _accepted(room: Services, job_id: str, status: int, prefer: str | None) -> R
     """The job with `status`, or with 200 when the client preferred to wait and it ended in time."""
     wait_s = preferred_wait_s(prefer, MOST_WAIT_S)
     if wait_s:
-        _wait_for_end(room, job_id, wait_s)
-    shown = _load(room, job_id)
+        wait_for_end(room, job_id, wait_s)
+    shown = load(room, job_id)
     response = _render(shown, 200 if wait_s and shown.ended else status)
     response.headers["Location"] = shown.job.urls.self
     if wait_s:
         response.headers["Preference-Applied"] = f"wait={wait_s:.0f}"
     return response
-
-
-def _wait_for_end(room: Services, job_id: str, wait_s: float) -> None:
-    """Waiting is a preference: with too many clients waiting the answer comes at once."""
-    deadline = time.monotonic() + wait_s
-    with suppress(ServiceUnavailable), room.waiters.watch(job_id) as watch:
-        version, status = _version(room, job_id)
-        while status not in TERMINAL and watch.wait(version, deadline - time.monotonic()):
-            version, status = _version(room, job_id)
-
-
-def _hold(room: Services, watch: Watch, job_id: str, seen: int, wait_s: float) -> None:
-    """Return when the job's version is not `seen`, when it has ended, or when time is up."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        version, status = _version(room, job_id)
-        if version != seen or status in TERMINAL:
-            return
-        if not watch.wait(seen, deadline - time.monotonic()):
-            return
 
 
 def _seen_version() -> int | None:
@@ -242,51 +217,18 @@ def _seen_version() -> int | None:
     return int(match[1]) if match else None
 
 
-def _version(room: Services, job_id: str) -> tuple[int, str]:
-    """Version and status, without the rest of the row."""
-    statement = select(JobRow.version, JobRow.status).where(JobRow.id == _valid(job_id))
-    found = room.db.read(lambda session: session.execute(statement).first())
-    if found is None:
-        raise NotFound()
-    return found.version, found.status
-
-
-def _row(room: Services, job_id: str) -> JobRow:
-    row = room.db.read(lambda session: session.get(JobRow, _valid(job_id)))
-    if row is None:
-        raise NotFound()
-    return row
-
-
-def _valid(job_id: str) -> str:
-    """Ids are compared as ASCII by the database, so anything else ends here."""
-    if not ID.fullmatch(job_id):
-        raise NotFound()
-    return job_id
-
-
 def _artifact(room: Services, path: ArtifactPath) -> ArtifactRow:
     if not NAME.fullmatch(path.name):
         raise NotFound()
-    found = room.db.read(lambda session: session.get(ArtifactRow, (_valid(path.job_id), path.name)))
+    found = room.db.read(lambda session: session.get(ArtifactRow, (valid(path.job_id), path.name)))
     if found is None:
         raise NotFound()
     return found
 
 
-def _load(room: Services, job_id: str) -> Shown:
-    def work(session: Session) -> Shown:
-        row = session.get(JobRow, _valid(job_id))
-        if row is None:
-            raise NotFound()
-        return show(session, [row], room.pace)[0]
-
-    return room.db.read(work)
-
-
 def _announced(room: Services, job_id: str) -> Shown:
     """The job after a change made here, of which whoever waits is told."""
-    shown = _load(room, job_id)
+    shown = load(room, job_id)
     room.hints.publish({job_id: shown.version})
     return shown
 

@@ -2,20 +2,18 @@
 
 import base64
 import binascii
-import re
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from api.lookup import ID
+from api.submit import known_pipeline
 from api.views import EPOCH
-from shared.catalog import PIPELINES
 from shared.lifecycle import Status
 from shared.schemas import JobStatus, Text
 from shared.tables import JobRow
-
-ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def an_id(text: str) -> str:
@@ -30,12 +28,6 @@ def a_cursor(text: str) -> str:
         return an_id(base64.urlsafe_b64decode(text.encode("ascii")).decode("ascii"))
     except (ValueError, binascii.Error):
         raise ValueError("is not a cursor of this list") from None
-
-
-def known_pipeline(name: str) -> str:
-    if name not in PIPELINES:
-        raise ValueError(f"must be one of {', '.join(PIPELINES)}")
-    return name
 
 
 class JobFilter(BaseModel):

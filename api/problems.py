@@ -5,6 +5,7 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response, render_template, request
+from flask_openapi3.types import ResponseDict
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
@@ -26,7 +27,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 
 # For the documentation of every resource.
-RESPONSES: dict[str, Any] = {
+RESPONSES: ResponseDict = {
     status: {
         "description": "A refusal or failure, as RFC 9457 problem details",
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},

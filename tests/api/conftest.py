@@ -1,75 +1,18 @@
 """The API on a real database and broker, with a card beside weights that nobody loads."""
 
-import hashlib
-import io
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from PIL import Image
-from werkzeug.datastructures import FileStorage
-from werkzeug.test import TestResponse, encode_multipart
 
 from api.app import create_app
 from api.services import Services
-from shared import jobs
-from shared.cards import Architecture, ModelCard, Preprocess, save_card
-from shared.catalog import PIPELINES
 from shared.database import Database
-from shared.jobs import Claim, Outcome
-from shared.lifecycle import Event
 from shared.settings import Settings
-
-FINDINGS = [
-    {"label": "mel", "name": "Melanoma", "probability": 0.81, "above_threshold": True},
-    {"label": "nv", "name": "Melanocytic nevi", "probability": 0.19, "above_threshold": False},
-]
-ANSWER = {
-    "text": "It may be a melanoma.",
-    "source": "reference",
-    "urgency": "within_days",
-    "next_step": "See a dermatologist.",
-    "prompt": {"name": "findings", "sha256": "0" * 64},
-}
-
-
-def jpeg(width: int = 60, height: int = 45, shade: int = 120) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (width, height), (shade, 80, 60)).save(out, "JPEG")
-    return out.getvalue()
-
-
-JPEG = jpeg()
-
-
-def write_model(folder: Path) -> None:
-    """A skin card as training writes it, beside bytes that have its hash."""
-    folder.mkdir(parents=True)
-    weights = b"weights"
-    (folder / "weights.safetensors").write_bytes(weights)
-    codes = tuple(label.code for label in PIPELINES["skin"].labels)
-    card = ModelCard(
-        name="skin",
-        version="test",
-        head="classify",
-        architecture=Architecture(name="tf_efficientnet_lite0"),
-        preprocess=Preprocess(size_px=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-        labels=codes,
-        thresholds=dict.fromkeys(codes, 0.5),
-        temperature=1.0,
-        largest_microbatch=32,
-        data="none",
-        licence="none",
-        training={},
-        weights_dtype="float16",
-        sha256=hashlib.sha256(weights).hexdigest(),
-    )
-    save_card(card, folder)
+from tests.api.driving import Worker, write_model
 
 
 @pytest.fixture
@@ -110,74 +53,6 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-def post(
-    client: FlaskClient,
-    image: bytes | None = JPEG,
-    filename: str = "mole.jpg",
-    headers: dict[str, str] | None = None,
-    **fields: str,
-) -> TestResponse:
-    """A submit; the body is made in memory, since the client's own way leaves temporary files open."""
-    values: dict[str, Any] = dict(fields)
-    if image is not None:
-        quoted = filename.replace("\\", "\\\\").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
-        values["image"] = FileStorage(io.BytesIO(image), quoted)
-    boundary, body = encode_multipart(values)
-    content_type = f"multipart/form-data; boundary={boundary}"
-    return client.post("/v1/jobs", data=body, headers=headers, content_type=content_type)
-
-
-def submitted(client: FlaskClient, **fields: Any) -> dict[str, Any]:
-    response = post(client, **fields)
-    assert response.status_code == 202, response.text
-    found: dict[str, Any] = response.get_json()
-    return found
-
-
-def assert_problem(
-    response: TestResponse, status: int, slug: str, pointer: str | None = None
-) -> dict[str, Any]:
-    assert response.status_code == status, response.text
-    assert response.mimetype == "application/problem+json"
-    body: dict[str, Any] = json.loads(response.data)
-    assert body["type"] == f"/problems/{slug}"
-    assert body["status"] == status
-    assert body["title"]
-    assert body["detail"]
-    if pointer is not None:
-        assert pointer in [error["pointer"] for error in body["errors"]]
-    return body
-
-
-@dataclass(frozen=True)
-class Worker:
-    """Moves jobs as workers do, by the same functions."""
-
-    db: Database
-
-    def claim(self, job_id: str, stage: str = "vision") -> Claim:
-        claim = jobs.claim(self.db, [job_id], stage, "test@here", lease_s=30, limit_s=60)
-        assert len(claim.jobs) == 1
-        return claim
-
-    def write(self, job_id: str, claim: Claim, event: Event, **found: Any) -> int:
-        outcome = Outcome(job_id, claim.id, event, **found)
-        return jobs.record(self.db, [outcome], max_attempts=3, redispatch_s=30)[job_id]
-
-    def finish_vision(self, job_id: str) -> int:
-        claim = self.claim(job_id)
-        return self.write(job_id, claim, Event.ADVANCE, values={"findings": FINDINGS}, stage="answer")
-
-    def finish(self, job_id: str) -> int:
-        self.finish_vision(job_id)
-        claim = self.claim(job_id, "answer")
-        return self.write(job_id, claim, Event.FINISH, values={"answer": ANSWER})
-
-
 @pytest.fixture
 def worker(database: Database) -> Worker:
     return Worker(database)
-
-
-def blobs(settings: Settings) -> list[Path]:
-    return [path for path in Path(settings.storage_location).rglob("*") if path.is_file()]

@@ -7,9 +7,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from shared.errors import error_classes
-from tests.api.conftest import assert_problem, post
+from tests.api.driving import ONE_DATABASE, assert_problem, post
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = ONE_DATABASE
 
 
 # Problems

@@ -1,8 +1,8 @@
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from celery.contrib.testing.worker import start_worker
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -10,9 +10,7 @@ from api.services import Services
 from shared.database import Database
 from shared.queue import make_celery
 from shared.settings import Settings
-from tests.api.conftest import Worker, assert_problem, submitted
-
-ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.api.driving import ONE_DATABASE, Worker, assert_problem, submitted
 
 
 def test_the_process_answers(client: FlaskClient) -> None:
@@ -31,19 +29,8 @@ def test_with_workers_for_every_stage_it_is_ready(
     client: FlaskClient, configured: Callable[..., Settings]
 ) -> None:
     celery = make_celery(configured(), ["vision.skin.interactive", "answer.all.interactive"])
-    worker = celery.Worker(
-        pool="solo", hostname="test@here", without_gossip=True, without_mingle=True, quiet=True
-    )
-    ready = threading.Event()
-    thread = threading.Thread(target=lambda: worker.start(), daemon=True)
-    worker.on_consumer_ready = lambda _: ready.set()
-    thread.start()
-    assert ready.wait(20)
-    try:
+    with start_worker(celery, pool="solo", perform_ping_check=False, shutdown_timeout=20):
         assert client.get("/readyz").get_json() == {"status": "ready", "degraded": []}
-    finally:
-        worker.stop()
-        thread.join(20)
 
 
 @ONE_DATABASE

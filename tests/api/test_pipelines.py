@@ -5,9 +5,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from shared.catalog import PIPELINES
-from tests.api.conftest import assert_problem, post, write_model
+from tests.api.driving import ONE_DATABASE, assert_problem, post, write_model
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = ONE_DATABASE
 
 
 def test_every_pipeline_is_listed_with_labels_in_every_language(client: FlaskClient) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from api.services import Services
 from shared.database import Database
 from shared.tables import JobRow
-from tests.api.conftest import JPEG, assert_problem, blobs, jpeg, post, submitted
+from tests.api.driving import JPEG, ONE_DATABASE, assert_problem, blobs, jpeg, post, submitted
 
 FIELDS = {
     "pipeline": "skin",
@@ -144,7 +144,7 @@ def test_the_longest_question_is_accepted(client: FlaskClient) -> None:
         ("batch_id", "x"),
     ],
 )
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ONE_DATABASE
 def test_a_wrong_value_is_refused_by_name(
     client: FlaskClient, rooms: Services, field: str, value: str
 ) -> None:
@@ -154,13 +154,13 @@ def test_a_wrong_value_is_refused_by_name(
     assert not blobs(rooms.settings)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ONE_DATABASE
 def test_all_wrong_fields_are_named_at_once(client: FlaskClient) -> None:
     body = assert_problem(post(client, age="x", sex="y", image=None), 400, "invalid-request")
     assert {error["pointer"] for error in body["errors"]} == {"/age", "/sex", "/image"}
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ONE_DATABASE
 class TestBodies:
     """Bodies as no well-meaning client sends them."""
 
@@ -282,7 +282,7 @@ BOMB = png(size=(1, 1))[:16] + (100_000).to_bytes(4, "big") * 2 + png(size=(1, 1
         (BOMB, 413, "upload-too-large"),
     ],
 )
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ONE_DATABASE
 def test_a_bad_picture_is_refused_and_leaves_nothing(
     client: FlaskClient, rooms: Services, picture: bytes, status: int, slug: str
 ) -> None:
@@ -291,12 +291,12 @@ def test_a_bad_picture_is_refused_and_leaves_nothing(
     assert client.get("/v1/jobs").get_json()["items"] == []
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ONE_DATABASE
 def test_a_mislabelled_picture_is_what_its_bytes_say(client: FlaskClient) -> None:
     assert submitted(client, image=png(), filename="mole.jpg")["input"]["media_type"] == "image/png"
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ONE_DATABASE
 def test_stored_bytes_carry_no_metadata(client: FlaskClient) -> None:
     out = io.BytesIO()
     exif = Image.Exif()
@@ -320,17 +320,17 @@ def test_stored_bytes_carry_no_metadata(client: FlaskClient) -> None:
         ("<script>alert(1)<", "<script>alert(1)<"),
     ],
 )
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ONE_DATABASE
 def test_file_names_are_labels_and_never_paths(client: FlaskClient, sent: str, kept: str | None) -> None:
     assert submitted(client, filename=sent)["input"]["filename"] == kept
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ONE_DATABASE
 def test_a_pipeline_without_weights_is_refused_with_the_reason(client: FlaskClient) -> None:
     body = assert_problem(post(client, pipeline="scalp"), 409, "pipeline-unavailable")
     assert "grade" in body["detail"]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ONE_DATABASE
 def test_a_pipeline_without_sites_refuses_any(client: FlaskClient) -> None:
     assert_problem(post(client, pipeline="chest-xray", site="back"), 400, "invalid-request", "/site")

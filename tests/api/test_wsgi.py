@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from shared.settings import Settings, environment_with
-from tests.api.conftest import JPEG
+from tests.api.driving import JPEG, ONE_DATABASE
 from tests.servers import free_port
 
 
@@ -54,7 +54,7 @@ def wait_for(ready: Callable[[], bool], seconds: float = 30) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@ONE_DATABASE
 def test_granian_serves_uploads_waits_and_stops_at_once(configured: Callable[..., Settings]) -> None:
     with served(configured()) as (url, process):
         job = httpx.post(f"{url}/v1/jobs", files={"image": ("a.jpg", JPEG)}).json()

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 
 from shared import jobs
 from shared.database import Database, now_us
@@ -125,8 +126,6 @@ def test_old_keys_are_swept(database: Database) -> None:
 
 
 def test_an_id_that_exists_is_an_error_where_no_key_explains_it(database: Database, job_factory) -> None:
-    from sqlalchemy.exc import IntegrityError
-
     job = job_factory()
     with pytest.raises(IntegrityError):
         job_factory(id=job.id)

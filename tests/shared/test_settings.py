@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from shared.errors import SettingsError
 from shared.queue import Dispatcher, Hints
@@ -111,8 +112,6 @@ def test_the_longest_path_that_linux_holds_stays() -> None:
 
 @pytest.mark.parametrize("name", ["a b", "100%25", "what?x=1", "h#sh", "흑색종", "a@b:c"])
 def test_any_folder_name_reaches_all_three_clients(name: str, tmp_path: Path) -> None:
-    from sqlalchemy import make_url
-
     settings = Settings(data_dir=str(tmp_path / name))
     dispatcher, hints = Dispatcher(settings), Hints(settings)
     paths = {

@@ -1,0 +1,75 @@
+"""Finds jobs for the views, and waits for them without holding a connection."""
+
+import re
+import time
+from contextlib import suppress
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.services import Services
+from api.views import Shown, show
+from shared.errors import NotFound, ServiceUnavailable
+from shared.lifecycle import TERMINAL
+from shared.tables import JobRow
+
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def version_of(room: Services, job_id: str) -> tuple[int, str]:
+    """Version and status, without the rest of the row."""
+    statement = select(JobRow.version, JobRow.status).where(JobRow.id == valid(job_id))
+    found = room.db.read(lambda session: session.execute(statement).first())
+    if found is None:
+        raise NotFound()
+    return found.version, found.status
+
+
+def row_of(room: Services, job_id: str) -> JobRow:
+    row = room.db.read(lambda session: session.get(JobRow, valid(job_id)))
+    if row is None:
+        raise NotFound()
+    return row
+
+
+def valid(job_id: str) -> str:
+    """Ids are compared as ASCII by the database, so anything else ends here."""
+    if not ID.fullmatch(job_id):
+        raise NotFound()
+    return job_id
+
+
+def load(room: Services, job_id: str) -> Shown:
+    def work(session: Session) -> Shown:
+        row = session.get(JobRow, valid(job_id))
+        if row is None:
+            raise NotFound()
+        return show(session, [row], room.pace)[0]
+
+    return room.db.read(work)
+
+
+def wait_for_end(room: Services, job_id: str, wait_s: float) -> None:
+    """Waiting is a preference: with too many clients waiting the answer comes at once."""
+    deadline = time.monotonic() + wait_s
+    with suppress(ServiceUnavailable), room.waiters.watch(job_id) as watch:
+        version, status = version_of(room, job_id)
+        while status not in TERMINAL and watch.wait(version, deadline - time.monotonic()):
+            version, status = version_of(room, job_id)
+
+
+def hold(room: Services, job_id: str, seen: int | None, wait_s: float) -> None:
+    """Return when the job's version is not `seen`, when it has ended, or when time is up.
+
+    None stands for the version that it has now.
+
+    Raises: NotFound; ServiceUnavailable when too many clients wait already
+    """
+    deadline = time.monotonic() + wait_s
+    with room.waiters.watch(job_id) as watch:
+        version, status = version_of(room, job_id)
+        known = version if seen is None else seen
+        while version == known and status not in TERMINAL:
+            if not watch.wait(known, deadline - time.monotonic()):
+                return
+            version, status = version_of(room, job_id)
