@@ -2,8 +2,10 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from sqlalchemy import event, select
 
 from shared import jobs
 from shared.database import Database
@@ -11,7 +13,7 @@ from shared.errors import AttemptsExhausted, OutOfMemory
 from shared.ids import new_id
 from shared.jobs import SECOND, Idempotency, Outcome
 from shared.lifecycle import Event, Status
-from shared.tables import ArtifactRow, IdempotencyRow
+from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow
 from tests.shared.job_steps import (
     CAP,
     MASK,
@@ -209,3 +211,35 @@ def test_a_job_that_has_not_ended_keeps_all_it_has(database: Database, job_facto
     assert not jobs.erase(database, job.id)
     assert columns(database, job.id) == before
     assert count(database, ArtifactRow) == 1
+
+
+# ---- Clock ----
+
+
+def test_every_time_of_a_job_is_the_databases(database: Database, job_factory) -> None:
+    """A database that lives in 2001, beside a machine that does not."""
+    then = 1_000_000_000 * SECOND
+
+    @event.listens_for(database.engine, "checkout")
+    def set_back(connection: Any, record: Any, proxy: Any) -> None:
+        if database.engine.dialect.name == "sqlite":
+            connection.create_function("medq_now_us", 0, lambda: then)
+        else:
+            with connection.cursor() as cursor:
+                cursor.execute("SET TIMESTAMP = 1000000000")
+
+    done, canceled = job_factory(redispatch_s=30, expires_in_s=60), job_factory()
+    won = claim(database, done.id)
+    assert jobs.heartbeat(database, [won.id], 30)
+    held = row(database, done.id)
+    assert (held.lease_until, held.limit_at) == (then + 30 * SECOND, then + 60 * SECOND)
+    record(database, Outcome(done.id, won.id, Event.FINISH))
+    jobs.cancel(database, canceled.id)
+    jobs.erase(database, done.id)
+    ended = row(database, done.id)
+    assert ended.due_at == ended.not_before == then
+    assert ended.deadline_at == then + 60 * SECOND
+    assert {ended.created_at, ended.started_at, ended.completed_at, ended.erased_at} == {then}
+    assert row(database, canceled.id).completed_at == then
+    with database.engine.connect() as connection:
+        assert set(connection.execute(select(AttemptRow.started_at, AttemptRow.ended_at)).one()) == {then}
