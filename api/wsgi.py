@@ -28,6 +28,8 @@ def _end_waits_on_stop(rooms: Services) -> None:
 
     A wake-up descriptor hears of a signal whoever handles it: granian sets its handlers after this.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return  # whoever made the app elsewhere than a server does closes its rooms
     heard, told = socket.socketpair()
     told.setblocking(False)
     signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)

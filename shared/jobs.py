@@ -339,30 +339,30 @@ def _add_artifacts(session: Session, artifacts: Iterable[tuple[str, NewArtifact]
 
 def cancel(db: Database, job_id: str) -> bool:
     """Stop a job that has not ended; False when it has, or when there is none."""
-    return _end(db, Event.CANCEL, JobRow.id == job_id) == [job_id]
+    return job_id in _end(db, Event.CANCEL, JobRow.id == job_id)
 
 
-def expire(db: Database) -> list[str]:
-    """End every job whose deadline has passed."""
+def expire(db: Database) -> dict[str, int]:
+    """End every job whose deadline has passed: job id to its new version."""
     return _end(db, Event.EXPIRE, JobRow.deadline_at < now_us(), skip_locked=True)
 
 
-def _end(db: Database, event: Event, condition: Any, *, skip_locked: bool = False) -> list[str]:
+def _end(db: Database, event: Event, condition: Any, *, skip_locked: bool = False) -> dict[str, int]:
     """A sweeper skips rows that somebody is writing: they come round again, and waiting makes deadlocks."""
 
-    def work(session: Session) -> list[str]:
-        found = session.scalars(
-            select(JobRow.id)
+    def work(session: Session) -> dict[str, int]:
+        found = session.execute(
+            select(JobRow.id, JobRow.version)
             .where(JobRow.status.in_(sources(event)), condition)
             .limit(500)
             .with_for_update(skip_locked=skip_locked)
-        )
-        ids = sorted(found)
+        ).all()
+        ids = sorted(row.id for row in found)
         if not ids:
-            return []
+            return {}
         session.execute(
             update(JobRow)
-            .where(JobRow.id.in_(ids))
+            .where(JobRow.id.in_(ids), _beside(JobRow.status).in_(sources(event)))
             .values(
                 status=target(event).value,
                 claim_id=None,
@@ -374,7 +374,7 @@ def _end(db: Database, event: Event, condition: Any, *, skip_locked: bool = Fals
             .execution_options(synchronize_session=False)
         )
         _close_attempts(session, ids, event)
-        return ids
+        return {row.id: row.version + 1 for row in found}
 
     return db.write(work)
 
@@ -396,7 +396,7 @@ def reap(db: Database, max_attempts: int) -> dict[str, int]:
 
     def work(session: Session) -> dict[str, int]:
         lost = session.execute(
-            select(JobRow.id, JobRow.failures, JobRow.error_slug, JobRow.version)
+            select(JobRow.id, JobRow.claim_id, JobRow.failures, JobRow.error_slug, JobRow.version)
             .where(JobRow.status == Status.RUNNING.value, JobRow.lease_until < now_us())
             .limit(500)
             .with_for_update(skip_locked=True)
@@ -421,7 +421,7 @@ def reap(db: Database, max_attempts: int) -> dict[str, int]:
                 values |= {"error_slug": AttemptsExhausted.slug, "error_detail": AttemptsExhausted().detail}
             session.execute(
                 update(JobRow)
-                .where(JobRow.id == row.id)
+                .where(JobRow.id == row.id, _beside(JobRow.claim_id) == row.claim_id)
                 .values(**values)
                 .execution_options(synchronize_session=False)
             )

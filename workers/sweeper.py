@@ -37,9 +37,10 @@ class Sweeper:
         """One round."""
         lost = jobs.reap(self._db, self._settings.max_attempts)
         expired = jobs.expire(self._db)
-        due = jobs.due(self._db, self._settings.redispatch_s)
+        # Not without a broker: each look doubles the wait until the next one.
+        due = jobs.due(self._db, self._settings.redispatch_s) if self._hints.ping() else []
         self._deliver(due)
-        self._hints.publish(lost | dict.fromkeys(expired, 0))
+        self._hints.publish(lost | expired)
         if lost or expired or due:
             log.info("swept", lost=len(lost), expired=len(expired), dispatched=len(due))
 

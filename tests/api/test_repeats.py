@@ -82,7 +82,7 @@ def test_a_dead_broker_slows_no_submit(start: Callable[..., Flask]) -> None:
     started = time.monotonic()
     for _ in range(5):
         submitted(client)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 2.5
 
 
 @ONE_DATABASE
@@ -92,7 +92,7 @@ def test_a_frozen_broker_slows_one_submit_by_its_timeout(client: FlaskClient, br
         started = time.monotonic()
         for _ in range(5):
             submitted(client)
-        assert time.monotonic() - started < 3.5
+        assert time.monotonic() - started < 4  # without the breaker it would be a second each
 
 
 @ONE_DATABASE

@@ -60,7 +60,7 @@ def perform(database: Database, event: Event, job_id: str, claim_id: str) -> boo
         case Event.CANCEL:
             return jobs.cancel(database, job_id)
         case Event.EXPIRE:
-            return jobs.expire(database) == [job_id]
+            return list(jobs.expire(database)) == [job_id]
         case Event.LOSE:
             return jobs.reap(database, CAP) != {}
         case Event.FAIL | Event.RETRY:

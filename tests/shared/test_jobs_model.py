@@ -121,7 +121,7 @@ class Life(RuleBasedStateMachine):
     def expire(self, pick: int) -> None:
         job = self.jobs[pick]
         self._bend(job, deadline_at=1)
-        assert jobs.expire(self.database) == ([job.id] if job.status not in TERMINAL else [])
+        assert list(jobs.expire(self.database)) == ([job.id] if job.status not in TERMINAL else [])
         if job.status not in TERMINAL:
             self._move(job, Status.EXPIRED)
 

@@ -177,7 +177,7 @@ def test_nobodys_job_cannot_be_canceled_or_erased(database: Database, job_id: st
 
 def test_only_jobs_past_their_deadline_expire(database: Database, job_factory) -> None:
     late, early, free = job_factory(expires_in_s=-1), job_factory(expires_in_s=600), job_factory()
-    assert jobs.expire(database) == [late.id]
+    assert jobs.expire(database) == {late.id: 2}
     assert [row(database, job.id).status for job in (early, free)] == ["queued", "queued"]
 
 

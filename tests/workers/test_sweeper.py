@@ -124,3 +124,16 @@ def test_a_round_that_fails_does_not_end_the_sweeper(
     stop.set()
     thread.join(20)
     assert messages(broker, "vision.skin.interactive") == [[job_id]]
+
+
+def test_while_the_broker_is_away_no_job_waits_longer_for_it(
+    sweeper: Callable[..., Sweeper], job_factory: Any, database: Database, broker: Redis
+) -> None:
+    job_id = job_factory(redispatch_s=0.0).id
+    one = sweeper()
+    broker.kill()
+    one.sweep()
+    assert row(database, job_id).dispatches == 0
+    broker.restart()
+    one.sweep()
+    assert messages(broker, "vision.skin.interactive") == [[job_id]]
