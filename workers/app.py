@@ -12,7 +12,6 @@ import threading
 from types import FrameType
 
 import structlog
-import torch
 from celery import Celery
 from celery.signals import worker_shutting_down
 
@@ -24,9 +23,7 @@ from shared.settings import Settings
 from shared.storage import open_storage
 from workers.answer import AnswerStage, make_language_model
 from workers.attempt import Attempts, Stage
-from workers.serving import Models
 from workers.sweeper import Sweeper
-from workers.vision import VisionStage
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +42,12 @@ def main() -> None:
 
 def vision(settings: Settings) -> None:
     """One process per device."""
+    # Here, since the other roles need no torch: without it they start in a second, in a tenth of the memory.
+    import torch
+
+    from workers.serving import Models
+    from workers.vision import VisionStage
+
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     models = Models(settings)
