@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 from flask import Flask, Response, render_template, request
 from flask_openapi3.types import ResponseDict
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError, StatementError
 from werkzeug.exceptions import HTTPException
 
 from shared.errors import (
@@ -112,6 +112,8 @@ def _http(error: HTTPException) -> Response:
 
 def _unavailable(error: Exception) -> Response:
     """The database or the blob store did not answer."""
+    if isinstance(error, StatementError):
+        error.hide_parameters = True  # they hold what patients asked
     log.exception("unavailable", path=request.path, error=type(error).__name__)
     problem = body(ServiceUnavailable, describe(ServiceUnavailable), instance=request.path)
     return _answer(problem, _retry_after(RETRY_AFTER_S))

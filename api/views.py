@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from api import problems
@@ -47,14 +47,9 @@ class Shown:
 def show(session: Session, rows: Sequence[JobRow], pace: Pace) -> list[Shown]:
     """Three statements for any number of jobs, and one per stage and lane in which some of them wait."""
     ids = [row.id for row in rows]
-    attempts = _by_job(
-        session.scalars(
-            select(AttemptRow)
-            .where(AttemptRow.job_id.in_(ids))
-            .order_by(AttemptRow.job_id, AttemptRow.number)
-        )
-    )
-    artifacts = _by_job(session.scalars(select(ArtifactRow).where(ArtifactRow.job_id.in_(ids))))
+    tried = [row.id for row in rows if row.attempt]
+    attempts = _by_job(session, select(AttemptRow).order_by(AttemptRow.number), AttemptRow.job_id, tried)
+    artifacts = _by_job(session, select(ArtifactRow), ArtifactRow.job_id, ids)
     places = positions(session, rows)
     unfinished = any(row.status not in TERMINAL for row in rows)
     speeds = pace.speeds() if unfinished else Speeds()
@@ -146,10 +141,13 @@ def _job(
     return Job(**values)
 
 
-def _by_job(rows: Iterable[Any]) -> defaultdict[str, list[Any]]:
+def _by_job(
+    session: Session, statement: "Select[Any]", column: Any, ids: list[str]
+) -> defaultdict[str, list[Any]]:
     found: defaultdict[str, list[Any]] = defaultdict(list)
-    for row in rows:
-        found[row.job_id].append(row)
+    if ids:
+        for row in session.scalars(statement.where(column.in_(ids))):
+            found[row.job_id].append(row)
     return found
 
 

@@ -93,6 +93,7 @@ def _sqlite(url: str, pool_size: int) -> Engine:
     engine = create_engine(
         url,
         connect_args={"isolation_level": "IMMEDIATE", "timeout": 15, "check_same_thread": False},
+        hide_parameters=True,  # an error's text must not carry what people asked
         pool_size=pool_size,
         max_overflow=pool_size,
     )
@@ -110,6 +111,7 @@ def _mysql(url: str, pool_size: int, statement_s: int | None) -> Engine:
     return create_engine(
         make_url(url).update_query_dict({"charset": "utf8mb4"}),
         isolation_level="READ COMMITTED",
+        hide_parameters=True,  # an error's text must not carry what people asked
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,

@@ -199,6 +199,12 @@ class StorageUnavailable(TransientError):
     title = "Storage unavailable"
 
 
+class UnexpectedFault(TransientError):
+    """The stage failed for a reason that the service does not know; its log has the details."""
+
+    title = "Stage failed unexpectedly"
+
+
 class StaleAttempt(ServiceError):
     """Somebody else holds the job now; what this attempt found is dropped."""
 

@@ -79,10 +79,7 @@ def bootstrap(
     for _ in range(draws):
         chosen = random.integers(len(members), size=len(members))
         drawn.append(measure(np.concatenate([members[index] for index in chosen])))
-    return {
-        name: tuple(np.nanpercentile([draw[name] for draw in drawn], (2.5, 97.5)))
-        for name in drawn[0]
-    }
+    return {name: tuple(np.nanpercentile([draw[name] for draw in drawn], (2.5, 97.5))) for name in drawn[0]}
 
 
 def card_metrics(

@@ -13,7 +13,7 @@ import structlog
 
 from shared import jobs
 from shared.database import Database
-from shared.errors import StageError
+from shared.errors import StageError, UnexpectedFault
 from shared.jobs import Claim, NewArtifact, Outcome
 from shared.lifecycle import Event, next_stage
 from shared.logs import bound
@@ -46,13 +46,6 @@ class Stage(Protocol):
     name: str
 
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]: ...
-
-
-class UnexpectedFault(StageError):
-    """The stage failed for a reason that the service does not know; its log has the details."""
-
-    title = "Stage failed unexpectedly"
-    retry = True
 
 
 def pause_s(failures: int, base_s: float) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import structlog
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -113,3 +114,20 @@ def test_a_database_that_refuses_leaves_no_blob(
         connection.exec_driver_sql("DROP TABLE artifacts")
     assert_problem(post(client), 503, "service-unavailable")
     assert not blobs(rooms.settings)
+
+
+@ONE_DATABASE
+def test_the_log_of_a_failed_statement_holds_nothing_of_the_patient(
+    client: FlaskClient, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs RENAME COLUMN lost TO gone")
+    before = structlog.get_config()
+    structlog.configure([structlog.processors.format_exc_info, structlog.processors.JSONRenderer()])
+    try:
+        assert_problem(post(client, question="the patient's secret"), 503, "service-unavailable")
+    finally:
+        structlog.configure(**before)
+    logged = capsys.readouterr().out
+    assert "OperationalError" in logged
+    assert "secret" not in logged
