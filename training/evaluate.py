@@ -19,18 +19,8 @@ from shared.errors import CardMismatch
 from shared.heads import probabilities
 from shared.networks import load_network
 from training.data import SPLITS, BadData, Sample, labels_of, load_pictures, read_ham10000
-from training.metrics import card_metrics
-from training.train import predict
-
-SUMMARY = (
-    "accuracy",
-    "balanced_accuracy",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "macro_auc",
-    "calibration_error",
-)
+from training.forward import predict
+from training.metrics import SUMMARY, card_metrics
 
 
 def main(arguments: list[str] | None = None) -> None:

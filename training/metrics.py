@@ -12,6 +12,18 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 Figures = dict[str, float]
 
+DRAWS = 1000  # of the bootstrap
+
+SUMMARY = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "macro_auc",
+    "calibration_error",
+)
+
 
 def calibration_error(truth: Labels, probabilities: Array, bins: int = 15) -> float:
     """Expected calibration error of the top label: mean |confidence - accuracy| over equal-width bins.
@@ -66,7 +78,7 @@ def figures(truth: Labels, probabilities: Array, thresholds: Array) -> Figures:
 
 
 def bootstrap(
-    groups: list[str], measure: Callable[[Labels], Figures], *, draws: int = 1000, seed: int = 0
+    groups: list[str], measure: Callable[[Labels], Figures], *, draws: int, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
     """The 2.5th and 97.5th percentile of each figure over resampled groups.
 
@@ -89,7 +101,6 @@ def card_metrics(
     truth: Labels,
     probabilities: Array,
     thresholds: dict[str, float],
-    draws: int = 1000,
 ) -> Metrics:
     """All figures of one split, as the card holds them.
 
@@ -97,7 +108,7 @@ def card_metrics(
     """
     cuts = np.array([thresholds[code] for code in codes])
     point = figures(truth, probabilities, cuts)
-    bounds = bootstrap(groups, lambda rows: figures(truth[rows], probabilities[rows], cuts), draws=draws)
+    bounds = bootstrap(groups, lambda rows: figures(truth[rows], probabilities[rows], cuts), draws=DRAWS)
 
     def interval(name: str) -> Interval:
         low, high = bounds[name]
@@ -107,7 +118,7 @@ def card_metrics(
         split=split,
         images=len(truth),
         lesions=len(set(groups)),
-        **{name: interval(name) for name in point if "_" not in name or not name[-1].isdigit()},
+        **{name: interval(name) for name in SUMMARY},
         labels={
             code: LabelMetrics(
                 support=int((truth == label).sum()),

@@ -30,6 +30,8 @@ from training.augment import augment
 from training.calibrate import temperature, thresholds
 from training.config import TrainConfig, load_config
 from training.data import BadData, Sample, labels_of, load_pictures, read_ham10000
+from training.evaluate import show
+from training.forward import predict
 from training.metrics import calibration_error, card_metrics, figures
 from training.pretrained import load_pretrained
 
@@ -101,7 +103,8 @@ def train(config: TrainConfig, data: Path, out: Path) -> ModelCard:
     tested = load_pictures([s.copies[0] for s in split["test"]], config.serve_px, "reading test")
     card = measured(card, out, split["test"], tested, device)
     save_card(card, out)
-    console.print_json(card.model_dump_json())
+    assert card.metrics
+    show(card, card.metrics, console)
     return card
 
 
@@ -191,22 +194,6 @@ def _mixup(batch: Tensor, target: Tensor, alpha: float, random: torch.Generator)
     share = float(np.random.default_rng(seed).beta(alpha, alpha))
     other = torch.randperm(len(batch), generator=random)
     return batch * share + batch[other] * (1 - share), target * share + target[other] * (1 - share)
-
-
-@torch.inference_mode()
-def predict(
-    network: torch.nn.Module, pictures: Tensor, preprocess: Preprocess, microbatch: int, device: torch.device
-) -> Tensor:
-    """Float32 logits of every picture.
-
-    Shapes: pictures (N, 3, S, S) uint8 -> (N, classes) float32 on the CPU
-    """
-    network.eval()
-    rows = [
-        network(normalise(chunk.to(device), preprocess, torch.float32)).cpu()
-        for chunk in pictures.split(microbatch)
-    ]
-    return torch.cat(rows)
 
 
 def _validate(logits: Tensor, samples: list[Sample]) -> dict[str, float]:

@@ -1,0 +1,93 @@
+"""Preprocessing, networks and heads: the code that trains, evaluates and serves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.cards import Preprocess
+from shared.catalog import PIPELINES
+from shared.errors import CardMismatch
+from shared.heads import findings, probabilities
+from shared.networks import WEIGHTS, load_network
+from shared.preprocess import normalise, to_tensor
+from tests.tiny import tiny_model
+
+HEAD = PIPELINES["skin"].heads[0]
+
+
+def preprocess(size: int = 32) -> Preprocess:
+    return Preprocess(size_px=size, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
+
+
+@settings(max_examples=30, deadline=None)
+@given(height=st.integers(1, 90), width=st.integers(1, 90))
+def test_any_picture_becomes_a_square(height: int, width: int) -> None:
+    pixels = np.full((height, width, 3), 77, dtype=np.uint8)
+    tensor = to_tensor(pixels, preprocess())
+    assert tensor.shape == (3, 32, 32)
+    assert (tensor == 77).all()
+
+
+def test_the_square_is_the_middle_and_is_not_flipped() -> None:
+    pixels = np.zeros((32, 64, 3), dtype=np.uint8)
+    pixels[:, 16:48] = np.arange(32, dtype=np.uint8)[None, :, None]
+    pixels[:16] += 100
+    tensor = to_tensor(pixels, preprocess())
+    assert np.array_equal(tensor.permute(1, 2, 0).numpy(), pixels[:, 16:48])
+
+
+def test_a_tensor_does_not_keep_the_picture_alive() -> None:
+    pixels = np.zeros((32, 500, 3), dtype=np.uint8)
+    assert to_tensor(pixels, preprocess()).untyped_storage().nbytes() == 32 * 32 * 3
+
+
+def test_normalisation_is_its_formula() -> None:
+    batch = torch.randint(0, 256, (2, 3, 5, 5), dtype=torch.uint8)
+    mean, std = torch.tensor(preprocess().mean), torch.tensor(preprocess().std)
+    expected = (batch / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    assert torch.allclose(normalise(batch, preprocess(), torch.float32), expected, atol=1e-5)
+
+
+def test_probabilities_are_a_softmax_at_the_cards_temperature(tmp_path: Path) -> None:
+    card = tiny_model(tmp_path).model_copy(update={"temperature": 2.0})
+    logits = torch.randn(4, 7)
+    expected = np.exp(logits.double().numpy() / 2)
+    expected /= expected.sum(axis=1, keepdims=True)
+    assert probabilities(logits, card).numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_findings_carry_each_labels_own_threshold(tmp_path: Path) -> None:
+    cuts = {label.code: 0.1 * (n + 1) for n, label in enumerate(HEAD.labels)}
+    card = tiny_model(tmp_path).model_copy(update={"thresholds": cuts})
+    found = findings([0.3] * 7, card, HEAD, "fr")
+    assert {finding.label: finding.above_threshold for finding in found} == {
+        code: cut <= 0.3 for code, cut in cuts.items()
+    }
+    assert {finding.label: finding.name for finding in found}["mel"] == "Mélanome"
+
+
+@pytest.mark.parametrize("damage", ["weights", "architecture", "missing"])
+def test_weights_and_card_must_agree(tmp_path: Path, damage: str) -> None:
+    card = tiny_model(tmp_path)
+    folder = tmp_path / "skin"
+    if damage == "weights":
+        (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes() + b" ")
+    elif damage == "missing":
+        (folder / WEIGHTS).unlink()
+    else:
+        other = card.architecture.model_copy(update={"name": "test_resnet"})
+        card = card.model_copy(update={"architecture": other})
+    with pytest.raises(CardMismatch):
+        load_network(card, HEAD, folder)
+
+
+def test_the_last_layer_stays_in_float32(tmp_path: Path) -> None:
+    card = tiny_model(tmp_path)
+    network = load_network(card, HEAD, tmp_path / "skin").to(torch.bfloat16)
+    network.head_in_float32()
+    logits = network(torch.randn(2, 3, 32, 32).to(torch.bfloat16))
+    assert logits.dtype is torch.float32
