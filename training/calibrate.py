@@ -4,12 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.metrics import precision_recall_curve, roc_curve
+from sklearn.metrics import roc_curve
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-# What must not be missed is flagged at a fixed sensitivity; the rest where precision and recall balance best.
+# What must not be missed is flagged at a fixed sensitivity; the rest where sensitivity and specificity add up to most.
 FIXED_SENSITIVITY = {"mel": 0.90}
 
 
@@ -38,16 +38,17 @@ def threshold_at_sensitivity(positive: NDArray[np.bool_], probability: Array, se
     return float(cuts[np.argmax(found >= sensitivity)])
 
 
-def threshold_at_best_f1(positive: NDArray[np.bool_], probability: Array) -> float:
-    """The threshold with the highest F1, the lower of equals.
+def threshold_at_best_sum(positive: NDArray[np.bool_], probability: Array) -> float:
+    """The threshold with the highest sensitivity + specificity (Youden's J), the higher of equals.
 
-    Raises: ValueError if there is no positive
+    Unlike F1 it does not depend on how common the label is, so it holds where patients are others.
+
+    Raises: ValueError if there is no positive or no negative
     """
-    if not positive.any():
-        raise ValueError("a threshold needs at least one positive picture")
-    precision, recall, cuts = precision_recall_curve(positive, probability)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    return float(cuts[np.argmax(f1[:-1])])
+    if not positive.any() or positive.all():
+        raise ValueError("a threshold needs at least one positive and one negative picture")
+    false, found, cuts = roc_curve(positive, probability, drop_intermediate=False)
+    return float(cuts[1:][np.argmax((found - false)[1:])])  # the first cut is infinite: it flags nothing
 
 
 def thresholds(codes: tuple[str, ...], probabilities: Array, truth: Labels) -> dict[str, float]:
@@ -58,6 +59,6 @@ def thresholds(codes: tuple[str, ...], probabilities: Array, truth: Labels) -> d
         if code in FIXED_SENSITIVITY:
             cut = threshold_at_sensitivity(positive, probability, FIXED_SENSITIVITY[code])
         else:
-            cut = threshold_at_best_f1(positive, probability)
+            cut = threshold_at_best_sum(positive, probability)
         chosen[code] = float(np.floor(cut * 10_000) / 10_000)
     return chosen

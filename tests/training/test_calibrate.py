@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.calibrate import temperature, threshold_at_best_f1, threshold_at_sensitivity, thresholds
+from training.calibrate import temperature, threshold_at_best_sum, threshold_at_sensitivity, thresholds
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 2.5])
@@ -36,18 +36,18 @@ def test_the_threshold_at_a_sensitivity_is_the_highest_that_has_it(
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 9999), count=st.integers(3, 40))
-def test_no_threshold_has_a_better_f1(seed: int, count: int) -> None:
+def test_no_threshold_has_a_better_sum_of_sensitivity_and_specificity(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
     probability = np.round(random.random(count), 2)
     positive = random.random(count) < 0.3
-    positive[0] = True
+    positive[:2] = True, False
 
-    def f1(cut: float) -> float:
+    def both(cut: float) -> float:
         flagged = probability >= cut
-        return float(2 * (flagged & positive).sum() / (flagged.sum() + positive.sum()))
+        return float(flagged[positive].mean() + (~flagged)[~positive].mean())
 
-    assert f1(threshold_at_best_f1(positive, probability)) == pytest.approx(
-        max(f1(cut) for cut in np.unique(probability))
+    assert both(threshold_at_best_sum(positive, probability)) == pytest.approx(
+        max(both(cut) for cut in np.unique(probability))
     )
 
 
@@ -63,7 +63,7 @@ def test_melanoma_is_flagged_at_ninety_percent_sensitivity() -> None:
 def test_a_threshold_needs_a_positive() -> None:
     nobody = np.zeros(3, dtype=bool)
     for choose in (
-        lambda: threshold_at_best_f1(nobody, np.ones(3)),
+        lambda: threshold_at_best_sum(nobody, np.ones(3)),
         lambda: threshold_at_sensitivity(nobody, np.ones(3), 0.9),
     ):
         with pytest.raises(ValueError, match="at least one positive"):
