@@ -68,6 +68,9 @@ class Metrics(_Frozen):
     confusion: list[list[int]]  # rows: truth, columns: top label, both in the card's label order
 
 
+BFLOAT16_TOLERANCE = 0.02  # a network that deviates more is served in float32
+
+
 class ModelCard(_Frozen):
     """What a set of trained weights promises."""
 
@@ -79,6 +82,8 @@ class ModelCard(_Frozen):
     labels: tuple[str, ...]
     thresholds: dict[str, Probability]
     temperature: float = Field(gt=0)
+    # Largest change of any probability on `val` when the body computes in bfloat16; None: not measured.
+    bfloat16_deviation: float | None = Field(default=None, ge=0)
     largest_microbatch: int = Field(ge=1, le=1024)
     data: str
     licence: str

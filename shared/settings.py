@@ -93,7 +93,8 @@ class Settings:
     # Vision
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where networks run; auto: CUDA if there is one")
     dtype: Literal["auto", "bfloat16", "float32"] = setting(
-        "auto", "Arithmetic of the networks; auto: bfloat16 where the device computes it natively"
+        "auto",
+        "Arithmetic of the networks; auto: bfloat16 where the device has it and the card shows equal findings",
     )
     vision_threads: int = setting(24, "Messages that a vision worker holds at once", low=1, high=256)
     torch_threads: int = setting(

@@ -9,7 +9,12 @@ from shared.preprocess import normalise
 
 @torch.inference_mode()
 def predict(
-    network: torch.nn.Module, pictures: Tensor, preprocess: Preprocess, microbatch: int, device: torch.device
+    network: torch.nn.Module,
+    pictures: Tensor,
+    preprocess: Preprocess,
+    microbatch: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Float32 logits of every picture.
 
@@ -17,7 +22,6 @@ def predict(
     """
     network.eval()
     rows = [
-        network(normalise(chunk.to(device), preprocess, torch.float32)).cpu()
-        for chunk in pictures.split(microbatch)
+        network(normalise(chunk.to(device), preprocess, dtype)).cpu() for chunk in pictures.split(microbatch)
     ]
     return torch.cat(rows)

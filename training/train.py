@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from shared.cards import Architecture, ModelCard, Preprocess, save_card, sha256_of
 from shared.catalog import PIPELINES
 from shared.heads import probabilities
-from shared.networks import WEIGHTS, Classifier, load_network, save_weights
+from shared.networks import WEIGHTS, Classifier, for_inference, load_network, save_weights
 from shared.preprocess import normalise
 from training.augment import augment
 from training.calibrate import temperature, thresholds
@@ -239,11 +239,19 @@ def calibrated(
 ) -> ModelCard:
     """The card with temperature and thresholds from `val`, on the weights as they were saved."""
     head = PIPELINES[card.name].heads[0]
-    logits = predict(load_network(card, head, folder).to(device), pictures, card.preprocess, 64, device)
+    network = load_network(card, head, folder).to(device)
+    logits = predict(network, pictures, card.preprocess, 64, device)
     truth = labels_of(samples)
     card = card.model_copy(update={"temperature": round(temperature(logits.double().numpy(), truth), 4)})
-    values = probabilities(logits, card).double().numpy()
-    return card.model_copy(update={"thresholds": thresholds(card.labels, values, truth)})
+    exact = probabilities(logits, card)
+    coarse = for_inference(network, device, torch.bfloat16)
+    rounded = probabilities(predict(coarse, pictures, card.preprocess, 64, device, torch.bfloat16), card)
+    return card.model_copy(
+        update={
+            "thresholds": thresholds(card.labels, exact.double().numpy(), truth),
+            "bfloat16_deviation": round(float((rounded - exact).abs().max()), 4),
+        }
+    )
 
 
 def measured(

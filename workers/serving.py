@@ -9,11 +9,11 @@ import structlog
 import torch
 from torch import Tensor
 
-from shared.cards import ModelCard, load_card
+from shared.cards import BFLOAT16_TOLERANCE, ModelCard, load_card
 from shared.catalog import PIPELINES, Head
 from shared.errors import CardMismatch, OutOfMemory
 from shared.heads import probabilities
-from shared.networks import Classifier, load_network
+from shared.networks import Classifier, for_inference, load_network
 from shared.preprocess import normalise
 from shared.settings import Settings
 from workers.microbatch import Microbatcher
@@ -29,8 +29,7 @@ class TorchForward:
     def __init__(
         self, network: Classifier, card: ModelCard, device: torch.device, dtype: torch.dtype
     ) -> None:
-        self._network = network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._network.head_in_float32()
+        self._network = for_inference(network, device, dtype)
         self._card, self._device, self._dtype = card, device, dtype
 
     @torch.inference_mode()
@@ -75,10 +74,15 @@ def pick_device(settings: Settings) -> torch.device:
     return torch.device(settings.device)
 
 
-def pick_dtype(settings: Settings, device: torch.device) -> torch.dtype:
-    """bfloat16 only where it is computed natively: emulated, it is slower than float32."""
+def pick_dtype(settings: Settings, device: torch.device, card: ModelCard) -> torch.dtype:
+    """bfloat16 where the card shows that it finds the same, and the device computes it natively.
+
+    Emulated, it is slower than float32.
+    """
     if settings.dtype != "auto":
         return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+    if card.bfloat16_deviation is None or card.bfloat16_deviation > BFLOAT16_TOLERANCE:
+        return torch.float32
     native = (
         torch.cuda.is_bf16_supported(including_emulation=False)
         if device.type == "cuda"
@@ -92,7 +96,7 @@ class Models:
 
     def __init__(self, settings: Settings) -> None:
         self.device = pick_device(settings)
-        self.dtype = pick_dtype(settings, self.device)
+        self._settings = settings
         self._folder = settings.models_path
         self._served: dict[str, Served] = {}
         self._stamps: dict[str, float] = {}
@@ -112,14 +116,15 @@ class Models:
         folder = self._folder / name
         began = time.monotonic()
         card = load_card(folder)
-        forward = TorchForward(load_network(card, head, folder), card, self.device, self.dtype)
+        dtype = pick_dtype(self._settings, self.device, card)
+        forward = TorchForward(load_network(card, head, folder), card, self.device, dtype)
         forward.warm_up()
         log.info(
             "model_loaded",
             model=name,
             version=card.version,
             device=str(self.device),
-            dtype=str(self.dtype).removeprefix("torch."),
+            dtype=str(dtype).removeprefix("torch."),
             seconds=round(time.monotonic() - began, 2),
         )
         batcher = Microbatcher[Tensor, list[float]](

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from shared.cards import load_card
 from shared.settings import ROOT, Settings
 from tests.bench import vision, whole
 from workers.serving import pick_device, pick_dtype
@@ -16,7 +17,8 @@ def main() -> None:
     console = Console()
     settings = Settings()
     device = pick_device(settings)
-    dtype = str(pick_dtype(settings, device)).removeprefix("torch.")
+    card = load_card(settings.models_path / "skin")
+    dtype = str(pick_dtype(settings, device, card)).removeprefix("torch.")
     console.print(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {device}, {dtype}"
     )

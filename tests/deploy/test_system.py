@@ -50,7 +50,7 @@ class Place:
 
     @property
     def tolerance(self) -> float:
-        dtype = pick_dtype(self.settings, torch.device("cpu"))
+        dtype = pick_dtype(self.settings, torch.device("cpu"), load_card(MODEL))
         return 2e-2 if dtype is torch.bfloat16 else 1e-4
 
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from shared.cards import Preprocess
+from shared.cards import Architecture, Preprocess
 from shared.catalog import PIPELINES
 from shared.errors import CardMismatch
 from shared.heads import findings, probabilities
-from shared.networks import WEIGHTS, load_network
+from shared.networks import WEIGHTS, Classifier, folded, for_inference, load_network
 from shared.preprocess import normalise, to_tensor
 from tests.tiny import tiny_model
 
@@ -85,9 +86,35 @@ def test_weights_and_card_must_agree(tmp_path: Path, damage: str) -> None:
         load_network(card, HEAD, folder)
 
 
+CPU = torch.device("cpu")
+
+
 def test_the_last_layer_stays_in_float32(tmp_path: Path) -> None:
     card = tiny_model(tmp_path)
-    network = load_network(card, HEAD, tmp_path / "skin").to(torch.bfloat16)
-    network.head_in_float32()
+    network = for_inference(load_network(card, HEAD, tmp_path / "skin"), CPU, torch.bfloat16)
     logits = network(torch.randn(2, 3, 32, 32).to(torch.bfloat16))
     assert logits.dtype is torch.float32
+    assert network.body.get_classifier().weight.dtype is torch.float32  # type: ignore[operator]
+
+
+# Normalisation behind the convolution, before it, none at all, and no convolution.
+@pytest.mark.parametrize(
+    "name", ["test_efficientnet", "test_resnet", "densenet121", "test_convnext", "test_vit"]
+)
+def test_folding_changes_no_logit(name: str) -> None:
+    torch.manual_seed(0)
+    network = Classifier(Architecture(name=name), 7)
+    network.train()
+    size = 160 if name == "test_vit" else 64
+    network(torch.randn(4, 3, size, size) * 3 + 1)  # so that running means and variances say something
+    network.eval()
+    pictures = torch.randn(3, 3, size, size)
+    with torch.inference_mode():
+        assert torch.allclose(folded(network)(pictures), network(pictures), atol=1e-4)
+
+
+def test_folding_leaves_no_normalisation_where_it_can_and_the_original_as_it_was() -> None:
+    network = Classifier(Architecture(name="test_efficientnet"), 7).eval()
+    ready = folded(network)
+    assert not [m for m in ready.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]

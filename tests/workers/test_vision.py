@@ -22,7 +22,7 @@ from shared.storage import FolderStorage
 from shared.tables import JobRow
 from tests.tiny import tiny_model
 from workers.decode_alone import decode_alone
-from workers.serving import Models, TorchForward
+from workers.serving import Models, TorchForward, pick_dtype
 from workers.vision import VisionStage
 
 HEAD = PIPELINES["skin"].heads[0]
@@ -194,7 +194,19 @@ def test_a_pipeline_without_weights_is_not_served(models: Models) -> None:
         models.served(PIPELINES["scalp"].heads[0])
 
 
-def test_settings_decide_over_the_device(chosen: Settings) -> None:
-    loaded = Models(replace(chosen, dtype="bfloat16"))
-    assert (loaded.device.type, loaded.dtype) == ("cpu", torch.bfloat16)
-    loaded.close()
+@pytest.mark.parametrize(
+    ("asked", "deviation", "given"),
+    [
+        ("bfloat16", None, {torch.bfloat16}),
+        ("float32", 0.0, {torch.float32}),
+        ("auto", None, {torch.float32}),
+        ("auto", 0.021, {torch.float32}),
+        ("auto", 0.019, {torch.float32, torch.bfloat16}),  # as the processor has it
+    ],
+)
+def test_half_the_precision_is_used_where_the_card_shows_equal_findings(
+    chosen: Settings, asked: str, deviation: float | None, given: set[torch.dtype]
+) -> None:
+    card = tiny_model(chosen.models_path).model_copy(update={"bfloat16_deviation": deviation})
+    settings = replace(chosen, dtype=asked)  # type: ignore[arg-type]
+    assert pick_dtype(settings, torch.device("cpu"), card) in given
