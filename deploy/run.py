@@ -1,6 +1,7 @@
 """Starts everything on one machine: `python -m deploy.run`; Ctrl-C stops it cleanly."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,12 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
+from sqlalchemy.exc import SQLAlchemyError
 
 from migrations.run import upgrade
 from shared.errors import ServiceError
+from shared.queue import Hints
 from shared.settings import ROOT, Settings, environment_with
 
 CONFIG = ROOT / "deploy/supervisord.conf"
@@ -76,7 +80,7 @@ def running(settings: Settings, *, start_s: float = START_S) -> Iterator[System]
     for name, port in (("MEDQ_PORT", settings.port), ("MEDQ_FLOWER_PORT", settings.flower_port)):
         _check_free(settings.host if name == "MEDQ_PORT" else "127.0.0.1", port, name)
     (data / "logs").mkdir(parents=True, exist_ok=True)
-    upgrade(settings.sqlalchemy_url)
+    _prepare_servers(settings)
     # A session of its own: Ctrl-C reaches this process alone, which then stops the rest in order.
     supervisor = subprocess.Popen(
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(CONFIG)],
@@ -134,6 +138,25 @@ def _redis_server() -> Path:
     return Path(found)
 
 
+def _prepare_servers(settings: Settings) -> None:
+    """Bring the database up to date, and hear from a broker that is not ours to start."""
+    try:
+        upgrade(settings.sqlalchemy_url)
+    except (SQLAlchemyError, TimeoutError) as error:
+        reason = getattr(error, "orig", None) or error
+        raise RunError(f"The database cannot be used: {reason}. See MEDQ_DATABASE_URL.") from None
+    if settings.broker_url:
+        hints = Hints(settings)
+        answers = hints.ping()
+        hints.close()
+        if not answers:
+            place = urlsplit(settings.broker_url)
+            raise RunError(
+                f"No Redis answers at {place.hostname or place.path}:{place.port or 6379}. Start it, or leave "
+                "MEDQ_BROKER_URL empty for the one that `make run` brings along."
+            )
+
+
 def _check_alone(data: Path) -> None:
     try:
         pid = int((data / "supervisord.pid").read_text())
@@ -166,14 +189,24 @@ def _await_ready(system: System, data: Path, start_s: float) -> None:
         if fatal := _gave_up(data):
             raise RunError(f"{fatal} does not start.\n{_last_words(data)}")
         try:
-            reply = httpx.get(f"{system.url}/readyz", timeout=5)
-            missing = reply.json().get("degraded") or reply.json().get("detail")
-            if reply.status_code == 200 and not missing:
+            if not (missing := _missing(system.url)):
                 return
         except (httpx.HTTPError, ValueError):
             pass
         time.sleep(0.1)
     raise RunError(f"Not ready after {start_s:.0f} s: {missing} is missing.\n{_last_words(data)}")
+
+
+def _missing(url: str) -> object:
+    """What the system says that it lacks; nothing when every stage is served, and some pipeline with them.
+
+    Raises: httpx.HTTPError while the API does not answer
+    """
+    ready = httpx.get(f"{url}/readyz", timeout=5).json()
+    if missing := ready.get("degraded") or ready.get("detail"):
+        return missing
+    pipelines = httpx.get(f"{url}/v1/pipelines", timeout=5).json()["items"]
+    return None if any(one["available"] for one in pipelines) else "a pipeline with weights"
 
 
 def _gave_up(data: Path) -> str | None:
@@ -183,8 +216,10 @@ def _gave_up(data: Path) -> str | None:
     except OSError:
         return None
     started = max((n for n, line in enumerate(lines) if "supervisord started with pid" in line), default=0)
-    gone = [line for line in lines[started:] if "entered FATAL state" in line]
-    return gone[0].split("gave up: ")[-1].split(" ")[0] if gone else None
+    for line in lines[started:]:
+        if found := re.search(r"gave up: (\w+) entered FATAL|exited: (\w+) \(exit status 78; expected", line):
+            return found[1] or found[2]
+    return None
 
 
 def _last_words(data: Path) -> str:

@@ -24,7 +24,9 @@ class Classifier(nn.Module):
         self, architecture: Architecture, classes: int, *, drop: float = 0.0, drop_path: float = 0.0
     ):
         super().__init__()
-        options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}  # not every network knows it
+        options: dict[str, Any] = (
+            {"drop_path_rate": drop_path} if drop_path else {}
+        )  # not every network knows it
         self.body: nn.Module = timm.create_model(
             architecture.name, pretrained=False, num_classes=classes, drop_rate=drop, **options
         )

@@ -17,13 +17,16 @@ from celery.signals import worker_shutting_down
 
 from shared import logs
 from shared.database import Database, connect
-from shared.errors import ServiceError
+from shared.errors import ServiceError, SettingsError
 from shared.queue import LANES, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
 from shared.storage import open_storage
 from workers.answer import AnswerStage, make_language_model
 from workers.attempt import Attempts, Stage
 from workers.sweeper import Sweeper
+
+# sysexits.h: what is configured cannot work, and starting again would not help; supervisord.conf knows it.
+EXIT_CONFIG = 78
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +40,8 @@ def main() -> None:
         logs.configure(settings.log_level, settings.log_format, role)
         {"vision": vision, "answer": answer, "sweeper": sweep}[role](settings)
     except ServiceError as error:
-        sys.exit(f"{role}: {error.title}: {error.detail}")
+        print(f"{role}: {error.title}: {error.detail}", file=sys.stderr)
+        sys.exit(EXIT_CONFIG)
 
 
 def vision(settings: Settings) -> None:
@@ -52,7 +56,9 @@ def vision(settings: Settings) -> None:
         torch.set_num_threads(settings.torch_threads)
     models = Models(settings)
     if not models.pipelines:
-        sys.exit(f"vision: no weights in {settings.models_path}; train some: make train PIPELINE=skin DATA=…")
+        raise SettingsError(
+            f"no weights in {settings.models_path}; train some: make train PIPELINE=skin DATA=…"
+        )
     models.watch()
     queues = [queue_name("vision", name, lane) for lane in LANES for name in models.pipelines]
     stage = VisionStage(models, open_storage(settings.storage_location), settings)
