@@ -65,6 +65,7 @@ def process(arguments: list[str], variables: dict[str, str]) -> Iterator["subpro
         env=environment_with(variables),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
     )
     try:
