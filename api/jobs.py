@@ -16,9 +16,10 @@ from api.entry import IMAGE, enter, require
 from api.listing import JobFilter, select_page
 from api.lookup import hold, load, row_of, valid, version_of, wait_for_end
 from api.services import Services, services
-from api.submit import PreferHeader, SubmitForm, SubmitHeaders, clean_filename, preferred_wait_s, repeat_key
+from api.submit import PreferHeader, SubmitForm, SubmitHeaders, preferred_wait_s, repeat_key
 from api.views import Shown, show
 from shared import images, jobs
+from shared.asked import clean_filename
 from shared.errors import JobFinished, NotFound
 from shared.ids import new_id
 from shared.jobs import NewJob

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from api.lookup import ID
-from api.submit import known_pipeline
 from api.views import EPOCH
+from shared.asked import known_pipeline
 from shared.lifecycle import Status
 from shared.schemas import JobStatus, Text
 from shared.tables import JobRow
