@@ -3,20 +3,21 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Self
 
 from flask import Request as HttpRequest
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from api.checked import validate
-from api.multipart import Upload, read_form, wrong_field
+from api.multipart import Upload, read_form, whole
 from shared.asked import Asked
 from shared.images import ImageInfo
 from shared.jobs import Idempotency
 
 
 class SubmitForm(Asked):
-    """One picture and what is asked of it. An empty text counts as not given: browsers send it so."""
+    """One picture and what is asked of it."""
 
     image: Annotated[Upload, WithJsonSchema({"type": "string", "format": "binary"})]
 
@@ -26,14 +27,13 @@ class SubmitForm(Asked):
 
         Raises: InvalidRequest, RequestEntityTooLarge
         """
-        form = read_form(request.content_type or "", request.stream)
-        for name in form.files:
-            if name != "image":
-                raise wrong_field(name, "must not be a file")
-        if "image" in form.texts:
-            raise wrong_field("image", "must be a file with a name")
-        given = {name: text for name, text in form.texts.items() if text or name not in cls.model_fields}
-        return validate(cls, given | form.files)
+        form = read_form(request.content_type or "", request.stream, {"image": whole})
+        return validate(cls, given(cls, form.texts) | form.kept)
+
+
+def given(model: type[BaseModel], texts: Mapping[str, str]) -> dict[str, str]:
+    """Without the empty texts of known fields: browsers send those that nobody filled in."""
+    return {name: text for name, text in texts.items() if text or name not in model.model_fields}
 
 
 class PreferHeader(BaseModel):
