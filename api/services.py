@@ -5,11 +5,11 @@ from typing import cast
 
 from flask import current_app
 
-from api.availability import Availability
 from api.metrics import Metrics
 from api.pace import Pace
 from api.presence import Presence
 from api.waiting import Waiters
+from shared.availability import Availability
 from shared.database import Database, connect
 from shared.images import Limits
 from shared.queue import Dispatcher, Hints

@@ -60,6 +60,11 @@ class NewJob:
     height: int | None = None
     artifacts: tuple[NewArtifact, ...] = ()
     expires_in_s: float | None = None
+    batch_id: str | None = None
+    entry: int | None = None  # its number in the archive
+    entry_name: str | None = None
+    custom_id: str | None = None
+    true_label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,25 @@ def create(db: Database, new: NewJob, redispatch_s: float, idempotency: Idempote
             raise
         return False
     return True
+
+
+def insert_many(session: Session, new: Sequence[NewJob]) -> None:
+    """Insert queued jobs of an archive, with their artifacts; they are in line for the bulk window at once."""
+    if not new:
+        return
+    now = session.scalar(select(now_us()))
+    assert now is not None
+    shared = {"status": Status.QUEUED.value, "created_at": now, "not_before": now, "due_at": now}
+    rows = [
+        vars(one)
+        | shared
+        | {"deadline_at": None if one.expires_in_s is None else now + int(one.expires_in_s * SECOND)}
+        for one in new
+    ]
+    for row in rows:
+        del row["artifacts"], row["expires_in_s"]
+    session.execute(insert(JOBS), rows)
+    _add_artifacts(session, ((one.id, artifact) for one in new for artifact in one.artifacts))
 
 
 def repeated(db: Database, idempotency: Idempotency) -> str | None:
@@ -339,16 +363,19 @@ def _add_artifacts(session: Session, artifacts: Iterable[tuple[str, NewArtifact]
 
 def cancel(db: Database, job_id: str) -> bool:
     """Stop a job that has not ended; False when it has, or when there is none."""
-    return job_id in _end(db, Event.CANCEL, JobRow.id == job_id)
+    return job_id in end(db, Event.CANCEL, JobRow.id == job_id)
 
 
 def expire(db: Database) -> dict[str, int]:
     """End every job whose deadline has passed: job id to its new version."""
-    return _end(db, Event.EXPIRE, JobRow.deadline_at < now_us(), skip_locked=True)
+    return end(db, Event.EXPIRE, JobRow.deadline_at < now_us(), skip_locked=True)
 
 
-def _end(db: Database, event: Event, condition: Any, *, skip_locked: bool = False) -> dict[str, int]:
-    """A sweeper skips rows that somebody is writing: they come round again, and waiting makes deadlocks."""
+def end(db: Database, event: Event, condition: Any, *, skip_locked: bool = False) -> dict[str, int]:
+    """End up to 500 unfinished jobs by CANCEL or EXPIRE: job id to new version.
+
+    A sweeper skips rows that somebody is writing: they come round again, and waiting makes deadlocks.
+    """
 
     def work(session: Session) -> dict[str, int]:
         found = session.execute(
@@ -432,12 +459,17 @@ def reap(db: Database, max_attempts: int) -> dict[str, int]:
 
 
 def due(db: Database, redispatch_s: float, limit: int = 1000) -> list[JobRow]:
-    """Queued jobs to dispatch now; each is due again after `redispatch_s`, doubling."""
+    """People's queued jobs to dispatch now; each is due again after `redispatch_s`, doubling.
+
+    Those of archives wait for the window: shared/window.py.
+    """
 
     def work(session: Session) -> list[JobRow]:
         rows = session.scalars(
             select(JobRow)
-            .where(JobRow.status == Status.QUEUED.value, JobRow.due_at <= now_us())
+            .where(
+                JobRow.lane == "interactive", JobRow.status == Status.QUEUED.value, JobRow.due_at <= now_us()
+            )
             .order_by(JobRow.due_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
