@@ -179,6 +179,55 @@ class UnreadableImage(RequestError):
     title = "Unreadable image"
 
 
+class DamagedEntry(RequestError):
+    """The entry is truncated, packed in a way that is not supported, or not what the archive says of it."""
+
+    status = 422
+    title = "Damaged entry"
+
+
+class EncryptedEntry(RequestError):
+    """The entry is encrypted. Archives must be sent without a password."""
+
+    status = 422
+    title = "Encrypted entry"
+
+
+class NotAFile(RequestError):
+    """The entry is a link, a device or something else that holds no picture of its own."""
+
+    status = 422
+    title = "Not a file"
+
+
+class UnsafeName(RequestError):
+    """The entry's name is absolute, leads out of the archive, is not UTF-8 or cannot be shown."""
+
+    status = 422
+    title = "Unsafe name"
+
+
+class DuplicateEntry(RequestError):
+    """Another entry before this one has the same name."""
+
+    status = 422
+    title = "Duplicate entry"
+
+
+class BrokenArchive(RequestError):
+    """The archive cannot be read to its end: it is truncated or damaged. What came before is kept."""
+
+    status = 422
+    title = "Broken archive"
+
+
+class InvalidManifest(RequestError):
+    """The archive's manifest cannot be used, so no entry was accepted."""
+
+    status = 422
+    title = "Invalid manifest"
+
+
 class UploadLocked(RequestError):
     """Another request is writing this upload. Retry-After says when to try again."""
 
