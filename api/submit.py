@@ -42,20 +42,24 @@ class PreferHeader(BaseModel):
     )
 
 
-class SubmitHeaders(PreferHeader):
+class RepeatHeader(BaseModel):
     idempotency_key: str | None = Field(
         None,
         alias="Idempotency-Key",
         min_length=1,
         max_length=255,
-        description="The same key with the same content returns the first job, for 24 hours",
+        description="The same key with the same content returns what it made first, for 24 hours",
     )
+
+
+class SubmitHeaders(PreferHeader, RepeatHeader):
+    pass
 
 
 def repeat_key(key: str, form: SubmitForm, info: ImageInfo) -> Idempotency:
     """Hashes of the Idempotency-Key and of all that the request holds."""
     content = form.model_dump(exclude={"image"}) | {"image": info.sha256, "filename": form.image.filename}
-    return Idempotency(_sha256(key), _sha256(json.dumps(content, sort_keys=True)))
+    return Idempotency(sha256_of(key), sha256_of(json.dumps(content, sort_keys=True)))
 
 
 def preferred_wait_s(header: str | None, most_s: float) -> float:
@@ -67,5 +71,5 @@ def preferred_wait_s(header: str | None, most_s: float) -> float:
     return 0.0
 
 
-def _sha256(text: str) -> str:
+def sha256_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

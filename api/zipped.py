@@ -1,0 +1,111 @@
+"""Results of a batch as a zip that is made while it is sent; nothing of it lies in memory or on disk."""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, BinaryIO, cast
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from api.entry import IMAGE
+from api.multipart import CHUNK_BYTES
+from api.results import PAGE, csv_of, rejected_csv_of
+from api.services import Services
+from shared.errors import NotFound
+from shared.tables import ArtifactRow, JobRow
+
+EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/tiff": "tif", "image/bmp": "bmp",
+              "application/dicom": "dcm", "application/json": "json"}  # fmt: skip
+
+
+def zip_of(
+    room: Services, batch_id: str, old_id: str | None = None, *, bom: bool = False, images: bool = False
+) -> Iterator[bytes]:
+    """results.csv, rejected.csv, and artifacts under names of ours: entry, job id, artifact.
+
+    A zip that breaks off has no directory, so that every reader sees it.
+    """
+    sink = _Sink()
+    with zipfile.ZipFile(cast(BinaryIO, sink), "w") as archive:
+        tables = {
+            "results.csv": csv_of(room, batch_id, old_id, bom=bom),
+            "rejected.csv": rejected_csv_of(room, batch_id, bom=bom),
+        }
+        for name, content in tables.items():
+            yield from _add(archive, sink, name, content, zipfile.ZIP_DEFLATED)
+        for key, name in _artifacts(room, batch_id, images):
+            # Pictures are compressed already.
+            yield from _add(archive, sink, name, _blob(room, key), zipfile.ZIP_STORED)
+    yield sink.taken()
+
+
+class _Sink:
+    """Collects what zipfile writes until it is sent; it cannot be sought, so that sizes follow the content."""
+
+    def __init__(self) -> None:
+        self._written: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        self._written.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def taken(self) -> bytes:
+        data = b"".join(self._written)
+        self._written.clear()
+        return data
+
+
+def _add(
+    archive: zipfile.ZipFile, sink: _Sink, name: str, content: Iterator[bytes], method: int
+) -> Iterator[bytes]:
+    info = zipfile.ZipInfo(name, datetime.now(UTC).timetuple()[:6])
+    info.compress_type = method
+    with archive.open(info, "w", force_zip64=True) as entry:
+        for chunk in content:
+            entry.write(chunk)
+            if data := sink.taken():
+                yield data
+
+
+def _artifacts(room: Services, batch_id: str, images: bool) -> Iterator[tuple[str, str]]:
+    """(key, name in the zip) of every artifact, in the archive's order."""
+    after = (-1, "")
+    while rows := room.db.read(partial(_page, batch_id, images, after)):
+        for row in rows:
+            suffix = EXTENSIONS.get(row.media_type, "bin")
+            yield f"{row.id}/{row.name}", f"artifacts/{row.entry:06d}-{row.id}-{row.name}.{suffix}"
+        after = (rows[-1].entry, rows[-1].name)
+
+
+def _page(batch_id: str, images: bool, after: tuple[int, str], session: Session) -> Sequence[Any]:
+    entry, name = after
+    statement = (
+        select(JobRow.entry, JobRow.id, ArtifactRow.name, ArtifactRow.media_type)
+        .join(ArtifactRow, ArtifactRow.job_id == JobRow.id)
+        .where(
+            JobRow.batch_id == batch_id,
+            JobRow.entry >= entry,
+            or_(JobRow.entry > entry, ArtifactRow.name > name),
+        )
+        .order_by(JobRow.entry, ArtifactRow.name)
+        .limit(PAGE)
+    )
+    if not images:
+        statement = statement.where(ArtifactRow.name != IMAGE)
+    return session.execute(statement).all()
+
+
+def _blob(room: Services, key: str) -> Iterator[bytes]:
+    """Nothing for one that was erased meanwhile."""
+    try:
+        file = room.storage.open(key)
+    except NotFound:
+        return
+    with file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
