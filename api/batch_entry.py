@@ -56,6 +56,7 @@ def _from_upload(room: Services, form: BatchForm, key: Idempotency | None) -> tu
     upload_id = form.upload_id or ""
     if batch_exists(room, upload_id):
         return upload_id, False
+    uploads.find(room.db, upload_id)
     with uploads.locked(room.db, upload_id) as lock:
         row = take(room, upload_id)
         archive = arrived(room.storage, upload_id)
