@@ -22,7 +22,7 @@ from shared.errors import ServiceUnavailable
 from shared.schemas import Job
 from shared.tables import JobRow, RejectedRow
 
-PAGE = 500
+PAGE = 200  # jobs with answers are some kilobytes each
 INCOMPLETE = "incomplete"  # the first cell of a row that says so
 REJECTED_HEADER = ("entry", "filename", "problem", "detail", "fields")
 NEEDED = (

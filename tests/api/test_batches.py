@@ -66,7 +66,9 @@ def test_the_first_bytes_say_what_an_archive_is(client: FlaskClient, archive: by
 
 
 @ONE_DATABASE
-@pytest.mark.parametrize("bytes_", [b"", b"PK", b"no archive", b"Rar!\x1a\x07", b"\x00" * 10_240, b"x" * 5000])
+@pytest.mark.parametrize(
+    "bytes_", [b"", b"PK", b"no archive", b"Rar!\x1a\x07", b"\x00" * 10_240, b"x" * 5000]
+)
 def test_what_is_no_archive_is_refused_and_leaves_nothing(
     client: FlaskClient, bytes_: bytes, rooms: Services
 ) -> None:
