@@ -341,10 +341,10 @@ def _set(session: Session, where: Sequence[Any], **values: Any) -> int:
     moved = session.execute(
         update(BatchRow).where(*where).values(**values).execution_options(synchronize_session=False)
     )
-    return cast(Any, moved).rowcount or 0
+    return int(cast(Any, moved).rowcount)
 
 
 def _now(session: Session) -> int:
-    now = session.scalar(select(now_us()))
+    now: int | None = session.scalar(select(now_us()))
     assert now is not None
     return now

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from shared.database import Database, now_us
 from shared.errors import AttemptsExhausted, IdempotencyConflict, StageError
 from shared.ids import new_id
-from shared.lifecycle import TERMINAL, Event, Status, sources, target
+from shared.lifecycle import TERMINAL, Event, Status, first_stage, sources, target
 from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow
 
 SECOND = 1_000_000  # microseconds
@@ -141,6 +141,19 @@ def create(db: Database, new: NewJob, redispatch_s: float, idempotency: Idempote
             raise
         return False
     return True
+
+
+# What a job keeps when it is run again; the old deadline is not the new one's.
+KEPT = (
+    "pipeline", "question", "lang", "answered", "external", "age", "sex", "site", "client_metadata", "filename",
+    "media_type", "sha256", "size_bytes", "width", "height", "entry_name", "custom_id", "true_label",
+)  # fmt: skip
+
+
+def again(row: JobRow, new_id: str, *, lane: str = "interactive") -> NewJob:
+    """The same as a new job, without its picture."""
+    kept = {name: getattr(row, name) for name in KEPT} | {"question": row.question or ""}
+    return NewJob(id=new_id, retry_of=row.id, stage=first_stage(), lane=lane, **kept)
 
 
 def insert_many(session: Session, new: Sequence[NewJob]) -> None:
@@ -309,6 +322,7 @@ def _columns(
     if event is Event.RETRY and failures >= max_attempts:
         event = Event.FAIL
     waits = now + int(outcome.pause_s * SECOND)
+    personal = outcome.lane == "interactive"
     columns = outcome.values | {
         "status": target(event).value,
         "claim_id": None,
@@ -317,8 +331,9 @@ def _columns(
         "version": row.version + 1,
         "failures": 0 if event is Event.ADVANCE else failures,
         "not_before": waits if event is Event.RETRY else now,
-        # After ADVANCE the worker dispatches itself; after RETRY and RELEASE the sweeper does, when due.
-        "due_at": now + int(redispatch_s * SECOND) if event is Event.ADVANCE else waits,
+        # After ADVANCE the worker dispatches itself, people's jobs at least; an archive's wait for the window.
+        # After RETRY and RELEASE the sweeper does, when due.
+        "due_at": now + int(redispatch_s * SECOND) if event is Event.ADVANCE and personal else waits,
         "dispatches": 0,
         "stage": outcome.stage or row.stage,
         "completed_at": now if target(event) in TERMINAL else None,
@@ -490,8 +505,8 @@ def due(db: Database, redispatch_s: float, limit: int = 1000) -> list[JobRow]:
 def erase(db: Database, job_id: str) -> bool:
     """Forget what an ended job was about; the bare row stays. False when it has not ended."""
     forgotten = dict.fromkeys(
-        ("question", "age", "sex", "site", "client_metadata", "filename", "sha256", "findings", "grades",
-         "segments", "warnings", "answer", "error_detail")
+        ("question", "age", "sex", "site", "client_metadata", "filename", "entry_name", "custom_id",
+         "true_label", "sha256", "findings", "grades", "segments", "warnings", "answer", "error_detail")
     )  # fmt: skip
 
     def work(session: Session) -> bool:

@@ -82,9 +82,15 @@ class Settings:
     archive_group: int = setting(256, "Entries of an archive that share a transaction", low=1, high=2_000)
     bulk_window: int = setting(
         4,
-        "Messages of archives' jobs that are under way per queue; fewer than a worker's threads",
+        "Messages of up to 64 of archives' jobs that are under way per pipeline; fewer than MEDQ_VISION_THREADS",
         low=1,
-        high=1024,
+        high=255,
+    )
+    bulk_answers: int = setting(
+        12,
+        "Answers to archives' jobs that are under way; fewer than MEDQ_ANSWER_THREADS",
+        low=1,
+        high=511,
     )
     upload_keep_s: float = setting(
         24 * 3600.0, "An upload in pieces is forgotten when nothing arrives for this long", low=60, high=2**22
@@ -268,8 +274,10 @@ def _contradictions(settings: Settings) -> list[str]:
         wrong.append(f"MEDQ_DATABASE_URL: must start with one of {', '.join(DATABASE_SCHEMES)}")
     if settings.broker_url and not settings.broker_url.startswith(BROKER_SCHEMES):
         wrong.append(f"MEDQ_BROKER_URL: must start with one of {', '.join(BROKER_SCHEMES)}")
-    if settings.bulk_window >= min(settings.vision_threads, settings.answer_threads):
-        wrong.append("MEDQ_BULK_WINDOW: must be smaller than MEDQ_VISION_THREADS and MEDQ_ANSWER_THREADS")
+    if settings.bulk_window >= settings.vision_threads:
+        wrong.append("MEDQ_BULK_WINDOW: must be smaller than MEDQ_VISION_THREADS")
+    if settings.bulk_answers >= settings.answer_threads:
+        wrong.append("MEDQ_BULK_ANSWERS: must be smaller than MEDQ_ANSWER_THREADS")
     if settings.answers == "openai" and not settings.openai_api_key:
         wrong.append("OPENAI_API_KEY: MEDQ_ANSWERS=openai needs a key (any text for a server that asks none)")
     return wrong

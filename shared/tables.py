@@ -180,7 +180,6 @@ class BatchRow(Row):
     )  # that there are; None until the first pass is over
     accepted: Mapped[int] = mapped_column(Integer(), default=0)  # entries that became jobs
     rejected: Mapped[int] = mapped_column(Integer(), default=0)  # entries that did not
-    served_at: Mapped[int] = mapped_column(default=0)  # when jobs of it were last sent: whose turn it is
     error_slug: Mapped[str | None] = mapped_column(Ascii(64))
     error_detail: Mapped[str | None] = mapped_column(long_text())
 
@@ -211,6 +210,7 @@ class WindowRow(Row):
 
     queue: Mapped[str] = mapped_column(Ascii(96), primary_key=True)
     filled_at: Mapped[int]
+    turns: Mapped[dict[str, Any]]  # owner to the batch whose turn was last; the last owner comes last
 
 
 class UploadRow(Row):

@@ -130,5 +130,3 @@ def shown(name: str) -> str:
 def is_skipped(name: str) -> bool:
     parts = name.split("/")
     return parts[0] == SKIPPED_FOLDER or parts[-1] == SKIPPED_NAME or parts[-1].startswith(SKIPPED_START)
-
-

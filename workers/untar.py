@@ -4,7 +4,7 @@ import gzip
 import tarfile
 import zlib
 from collections.abc import Iterator
-from typing import IO, BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -47,7 +47,7 @@ class _Stream:
 
     def __init__(self, file: BinaryIO, kind: str, limits: ArchiveLimits) -> None:
         self._raw, self._limits = file, limits
-        self._file: IO[bytes] = file
+        self._file: Any = file
         if kind == "tar.gz":
             self._file = gzip.GzipFile(fileobj=file, mode="rb")
         elif kind == "tar.zst":

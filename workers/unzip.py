@@ -185,7 +185,7 @@ def _find_end64(file: BinaryIO, end: int) -> tuple[int, int, int, int] | None:
     if end < END64_LOCATOR.size + END64.size:
         return None
     file.seek(end - END64_LOCATOR.size)
-    if not file.read(4) == b"PK\x06\x07":
+    if file.read(4) != b"PK\x06\x07":
         return None
     # Where it points may be wrong by what was put before the archive; it stands right before its locator.
     at = end - END64_LOCATOR.size - END64.size

@@ -82,7 +82,6 @@ def upgrade() -> None:
         optional("entries", sa.Integer()),
         required("accepted", sa.Integer()),
         required("rejected", sa.Integer()),
-        required("served_at", sa.BigInteger()),
         optional("error_slug", ascii_(64)),
         optional("error_detail", long_text()),
         required("created_at", sa.BigInteger()),
@@ -111,6 +110,7 @@ def upgrade() -> None:
         "windows",
         required("queue", ascii_(96)),
         required("filled_at", sa.BigInteger()),
+        required("turns", sa.JSON()),
         sa.PrimaryKeyConstraint("queue", name="pk_windows"),
         **TABLE,
     )
