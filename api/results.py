@@ -10,7 +10,6 @@ from typing import Any, TypeVar, cast
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api import problems
@@ -109,6 +108,6 @@ def _columns(room: Services, batch_id: str) -> Columns:
 def _marked(rows: Iterator[Row], marker: Row) -> Iterator[Row]:
     try:
         yield from rows
-    except SQLAlchemyError:
+    except Exception:  # the answer has begun: its status cannot say it any more
         log.exception("results_broke_off")
         yield marker

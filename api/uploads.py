@@ -10,7 +10,6 @@ import hashlib
 import re
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from email.utils import format_datetime
 
 from flask import Response, request
@@ -26,6 +25,7 @@ from api.services import Services, services
 from api.views import time_of
 from shared import uploads
 from shared.asked import clean_filename
+from shared.batch_schemas import UploadInfo
 from shared.errors import (
     ChecksumMismatch,
     FieldProblem,
@@ -74,16 +74,6 @@ class AppendHeaders(BaseModel):
     checksum: str | None = Field(
         None, alias="Upload-Checksum", max_length=200, description="Algorithm and base64 digest of this piece"
     )
-
-
-class UploadInfo(BaseModel):
-    """An upload that is under way. `id` goes to POST /v1/batches once all bytes are there."""
-
-    id: str
-    offset: int
-    length: int
-    filename: str | None
-    expires_at: datetime
 
 
 @api.before_request

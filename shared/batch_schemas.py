@@ -111,3 +111,13 @@ class BatchMetrics(Body):
     items: list[PipelineMetrics]
     labelled: int
     waiting: int
+
+
+class UploadInfo(Body):
+    """An archive that arrives in pieces. `id` goes to POST /v1/batches once all bytes are there."""
+
+    id: str
+    offset: int
+    length: int
+    filename: str | None
+    expires_at: datetime
