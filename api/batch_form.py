@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, WithJsonSchema
 
 from api.archives import Arrived, forget, hashed, limited, pieces, receive
 from api.checked import pointer, validate
+from api.entry import require
 from api.listing import an_id
 from api.multipart import OVERHEAD_BYTES, Chunks, Form, Reader, read_form, wrong_field
 from api.services import Services, services
@@ -125,7 +126,8 @@ class _Sent:
 
     def _archive(self, filename: str, chunks: Chunks, form: Form) -> Arrived:
         """Fields that came before the archive are checked first: nobody waits for gigabytes to be refused."""
-        validate(self._fields, given(self._fields, form.texts))
+        known = validate(self._fields, given(self._fields, form.texts))
+        require(self._room, known.pipeline)
         if form.texts.get("upload_id"):
             raise wrong_field("upload_id", "stands for an archive, so that none may be sent with it")
         if filename:

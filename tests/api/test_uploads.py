@@ -129,6 +129,20 @@ def test_a_body_that_breaks_off_keeps_what_came(client: FlaskClient) -> None:
 
 
 @ONE_DATABASE
+def test_a_piece_may_end_exactly_where_the_upload_ends(client: FlaskClient) -> None:
+    """Where the server ends the stream itself, as granian does."""
+    url = begun(client)
+    response = client.patch(
+        url,
+        data=DATA,
+        headers=TUS | {"Upload-Offset": "0"},
+        content_type="application/offset+octet-stream",
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert (response.status_code, offset(client, url)) == (204, len(DATA))
+
+
+@ONE_DATABASE
 @pytest.mark.parametrize("at", [0, 499, 501, 10**12])
 def test_another_offset_is_a_conflict(client: FlaskClient, at: int) -> None:
     url = begun(client)
