@@ -29,6 +29,7 @@ from shared.errors import BatchFinished, NotFound
 from shared.tables import BatchRow
 
 MOST_WAIT_S = 60
+LOOK_SHARE = 20  # a batch whose count takes long is counted in a twentieth of the time
 LOOK_S = 1.0  # jobs end without a hint for their batch, so whoever waits counts them this often
 RETRY_AFTER_S = 2
 CANCEL_S = 2.0  # how long a cancel may end jobs itself; the sweeper ends the rest
@@ -218,14 +219,16 @@ def _hold(room: Services, shown: ShownBatch, wait_s: float) -> ShownBatch:
     """
     deadline = time.monotonic() + wait_s
     seen = request.if_none_match
-    first = shown.tag
+    first, took = shown.tag, 0.0
     with room.waiters.watch(shown.batch.id) as watch:
         while not shown.ended and (seen.contains_weak(shown.tag) if seen else shown.tag == first):
             left = deadline - time.monotonic()
             if left <= 0 or room.waiters.stopping:
                 break
-            watch.wait(0, min(LOOK_S, left))
+            watch.wait(0, min(max(LOOK_S, LOOK_SHARE * took), left))
+            began = time.monotonic()
             shown = _load(room, shown.batch.id)
+            took = time.monotonic() - began
     return shown
 
 
