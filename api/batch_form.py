@@ -20,7 +20,7 @@ from shared.asked import Asked
 from shared.errors import FieldProblem, InvalidRequest, LengthRequired, UnsupportedBody
 from shared.ids import new_id
 
-MANIFEST_LIMIT_BYTES = 64 * 2**20
+MANIFEST_LIMIT_BYTES = 32 * 2**20
 MANIFESTS = {".csv": "manifest.csv", ".jsonl": "manifest.jsonl"}  # by suffix: the blob's name
 RAW_TYPES = frozenset(
     {
