@@ -21,6 +21,8 @@ from shared.jobs import NewJob, Outcome
 from shared.lifecycle import Event
 from shared.tables import JobRow
 from tests.api.driving import jpeg
+from workers.archive import Archives
+from workers.refill import Refiller
 
 
 def zipped(files: Mapping[str, bytes]) -> bytes:
@@ -75,6 +77,13 @@ class Hands:
     """Does by hand what workers do with a batch, by the same functions."""
 
     rooms: Services
+
+    def work(self, batch_id: str) -> None:
+        """The archive stage, by the archive worker itself."""
+        room = self.rooms
+        refiller = Refiller(room.db, room.dispatcher, room.hints, room.settings)
+        assert Archives(room.db, room.storage, room.hints, refiller, room.settings).message([batch_id]) == 1
+        refiller.close()
 
     def read(
         self,

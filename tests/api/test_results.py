@@ -21,7 +21,7 @@ from shared.database import Database
 from shared.errors import ImageFailed
 from shared.jobs import NewArtifact
 from tests.api.batching import Hands, accepted, findings, post_batch, zipped
-from tests.api.driving import ANSWER, ONE_DATABASE, assert_problem
+from tests.api.driving import ANSWER, ONE_DATABASE, assert_problem, jpeg
 
 ZIP = zipped({})
 HOSTILE = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0", '=HYPERLINK("http://x","y")']
@@ -246,3 +246,37 @@ def test_names_in_archives_reach_no_header(client: FlaskClient) -> None:
     assert batch["filename"] == 'a"X-Evil: 1.zip'
     fetch(client, batch)
     assert post_batch(client, ZIP, question="<script>").get_json()["defaults"]["question"] == "<script>"
+
+
+NAMES = [
+    'a"\r\nX-Evil: 1.jpg',
+    "<script>alert(1)</script>.jpg",
+    "=cmd|' /C calc'!A0.jpg",
+    "\u202egpj.exe.jpg",
+    "\x1b[2J.jpg",
+    "흑색종 \U0001f600;,\t.jpg",
+    "x" * 300 + ".jpg",
+]
+
+
+def test_names_of_entries_stay_texts(client: FlaskClient, hands: Hands) -> None:
+    """From a hostile archive through the archive worker to every place where a name is shown."""
+    batch = accepted(client, zipped({name: jpeg(shade=i) for i, name in enumerate(NAMES)}))
+    hands.work(batch["id"])
+    listed = client.get(batch["urls"]["jobs"])
+    jobs, rejected = listed.get_json()["items"], client.get(batch["urls"]["rejected"]).get_json()["items"]
+    assert len(jobs) + len(rejected) == len(NAMES)
+    assert len(jobs) >= 4
+    table = read_csv(fetch(client, batch))
+    assert [row["job_id"] for row in table] == [job["id"] for job in jobs[::-1]]
+    assert not [row for row in table if row["filename"].startswith(("=", "+", "-", "@", "\t", "\r"))]
+    files = zipfile.ZipFile(io.BytesIO(fetch(client, batch, "zip", "?images=1")))
+    assert {name.split("/")[0] for name in files.namelist()} == {"results.csv", "rejected.csv", "artifacts"}
+    assert all(name.isascii() for name in files.namelist())
+    for job in jobs:
+        image = client.get(job["artifacts"]["image"])
+        assert f'filename="{job["id"]}-image.jpeg"' in image.headers["Content-Disposition"]
+        assert "X-Evil" not in image.headers
+    for response in (listed, client.get(batch["urls"]["results_jsonl"])):
+        assert response.mimetype in ("application/json", "application/jsonl")
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
