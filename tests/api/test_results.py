@@ -277,6 +277,7 @@ def test_names_of_entries_stay_texts(client: FlaskClient, hands: Hands) -> None:
         image = client.get(job["artifacts"]["image"])
         assert f'filename="{job["id"]}-image.jpeg"' in image.headers["Content-Disposition"]
         assert "X-Evil" not in image.headers
+        image.close()
     for response in (listed, client.get(batch["urls"]["results_jsonl"])):
         assert response.mimetype in ("application/json", "application/jsonl")
         assert response.headers["X-Content-Type-Options"] == "nosniff"
