@@ -263,6 +263,17 @@ def test_jobs_of_a_batch_say_where_they_came_from(client: FlaskClient, hands: Ha
     assert client.get(f"/v1/jobs/{ids[0]}").get_json() == job
 
 
+def test_jobs_of_a_batch_are_listed_page_by_page(client: FlaskClient, hands: Hands) -> None:
+    batch, other = accepted(client, ZIP), accepted(client, ZIP)
+    ids, _ = hands.read(batch["id"], [{}] * 5), hands.read(other["id"], [{}] * 5)
+    url, seen, cursor = batch["urls"]["jobs"] + "&limit=2", [], ""
+    while cursor is not None:
+        page = client.get(url + (f"&cursor={cursor}" if cursor else "")).get_json()
+        seen += [job["id"] for job in page["items"]]
+        cursor = page["next"]
+    assert seen == ids[::-1]
+
+
 def test_a_broken_archive_keeps_what_was_accepted(client: FlaskClient, hands: Hands) -> None:
     batch = accepted(client, ZIP)
     ids = hands.read(batch["id"], [{}], error=BrokenArchive("It ends in the middle."))
