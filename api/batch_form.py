@@ -75,7 +75,8 @@ class BatchForm(Asked):
         room, batch_id = services(), new_id()
         request.max_content_length = room.settings.max_archive_bytes + MANIFEST_LIMIT_BYTES + OVERHEAD_BYTES
         try:
-            sent = _Sent(room, batch_id, cls).read(request)
+            with room.transfers.held():
+                sent = _Sent(room, batch_id, cls).read(request)
             form = validate(cls, given(cls, sent.texts) | sent.kept)
             if (form.archive is None) == (form.upload_id is None):
                 raise InvalidRequest(

@@ -253,7 +253,7 @@ def _file(batch_id: str, suffix: str, media_type: str, content: Any) -> Response
     if suffix != "zip":
         response.headers["Content-Type"] = f"{media_type}; charset=utf-8"
     response.headers["Content-Disposition"] = f'attachment; filename="{batch_id}.{suffix}"'
-    return response
+    return services().transfers.held_by(response)
 
 
 def _json(body: BaseModel, status: int = 200) -> Response:

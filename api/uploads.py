@@ -176,7 +176,7 @@ def _append(room: Services, row: UploadRow, header: AppendHeaders) -> None:
         raise _wrong("must say where this piece belongs", "Upload-Offset")
     room_left = (row.length or 0) - header.offset
     request.max_content_length = max(0, room_left) + 1  # a stream refuses to be read up to its very limit
-    with uploads.locked(room.db, row.id) as lock:
+    with room.transfers.held(), uploads.locked(room.db, row.id) as lock:
         if header.offset != (offset := _offset(room, row.id)):
             raise OffsetConflict(f"The upload goes on at offset {offset}, not {header.offset}.")
         chunks = _held(limited(pieces(request.stream, request.content_length), room_left), lock, room)

@@ -37,10 +37,11 @@ def read_csv(data: bytes) -> list[dict[str, str]]:
 
 
 def fetch(client: FlaskClient, batch: dict[str, Any], kind: str = "csv", query: str = "") -> bytes:
-    response = client.get(f"/v1/batches/{batch['id']}/results.{kind}{query}")
-    assert response.status_code == 200, response.text
-    assert response.headers["Content-Disposition"] == f'attachment; filename="{batch["id"]}.{kind}"'
-    return response.data
+    with client.get(f"/v1/batches/{batch['id']}/results.{kind}{query}") as response:
+        assert response.status_code == 200, response.text
+        assert response.headers["Content-Disposition"] == f'attachment; filename="{batch["id"]}.{kind}"'
+        data: bytes = response.data
+    return data
 
 
 def test_every_job_is_a_row_in_the_archives_order(client: FlaskClient, hands: Hands) -> None:
