@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import socket
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -14,6 +16,7 @@ from tusclient.client import TusClient
 from api.client import Client, ClientError, ProblemError
 from api.memory import Memory
 from api.sources import FileSource
+from shared import uploads
 from shared.settings import Settings
 from tests.api.batching import pictures, zipped
 from tests.api.breaking import Wire
@@ -205,5 +208,39 @@ def test_a_tus_client_that_is_not_ours_resumes(client: Client, live: Live) -> No
         url = tus(wire.url, data, chunk_size=3_000_000, retries=3, retry_delay=1)
         assert wire.broken == 2
     assert client.batch_of(url.rpartition("/")[2]).size_bytes == len(data)
+    stored = Path(live.settings.storage_location).rglob("archive")
+    assert [file.read_bytes() for file in stored] == [data]
+
+
+@ONE_DATABASE
+def test_a_connection_that_hangs_keeps_its_upload_for_a_while_only(
+    live: Live, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "LOCK_S", 1.0)
+    data = zipped({"noise.bin": bytes(1_000_000)})
+    tus = {"Tus-Resumable": "1.0.0"}
+    url = client.send("POST", "/v1/uploads", headers=tus | {"Upload-Length": str(len(data))}).headers[
+        "Location"
+    ]
+    head = (
+        f"PATCH {url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\nTus-Resumable: 1.0.0\r\n"
+    )
+    head += "Upload-Offset: 0\r\nContent-Type: application/offset+octet-stream\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", live.port)) as hung:
+        hung.sendall(head.encode() + data[:400_000])
+        time.sleep(0.3)
+        piece = tus | {"Content-Type": "application/offset+octet-stream"}
+
+        def go_on() -> None:
+            offset = client.send("GET", url).json()["offset"]
+            headers = piece | {"Upload-Offset": str(offset)}
+            client.send("PATCH", url, content=data[offset:], headers=headers)
+
+        with pytest.raises(ProblemError, match="Upload locked"):
+            go_on()
+        time.sleep(1.0)
+        go_on()
+        hung.sendall(b"x" * 400_000)  # comes back to life, and writes nothing
+        time.sleep(0.3)
     stored = Path(live.settings.storage_location).rglob("archive")
     assert [file.read_bytes() for file in stored] == [data]
