@@ -139,6 +139,8 @@ class Asked(Request):
 def clean_filename(name: str) -> str | None:
     """The last part of a path, without control characters; a label for people, never used as a path."""
     name = re.split(r"[/\\]", name)[-1]
+    if name.isascii() and name.isprintable():
+        return name.strip()[:FILENAME_LIMIT] or None
     kept = (
         char for char in name if unicodedata.category(char) not in ("Cc", "Cs") and char not in BIDI_CONTROLS
     )

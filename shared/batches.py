@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
-from sqlalchemy import Table, case, exists, func, insert, or_, select, update
+from sqlalchemy import Table, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -127,15 +127,17 @@ def claim(db: Database, batch_id: str, *, lease_s: float, max_attempts: int) -> 
 
     def work(session: Session) -> BatchRow | None:
         free = or_(BatchRow.claim_id.is_(None), BatchRow.lease_until < now_us())
-        won = _set(
-            session,
-            (BatchRow.id == batch_id, BatchRow.status == BatchStatus.RECEIVING.value, free),
-            failures=BatchRow.failures + case((BatchRow.claim_id.is_(None), 0), else_=1),
-            claim_id=claim_id,
-            lease_until=now_us() + int(lease_s * SECOND),
-            due_at=now_us() + int(lease_s * SECOND),
+        receiving = BatchRow.status == BatchStatus.RECEIVING.value
+        found = session.scalar(
+            select(BatchRow).where(BatchRow.id == batch_id, receiving, free).with_for_update()
         )
-        return session.get(BatchRow, batch_id) if won else None
+        if found is None:
+            return None
+        until = _now(session) + int(lease_s * SECOND)
+        found.failures += found.claim_id is not None
+        found.claim_id, found.lease_until, found.due_at = claim_id, until, until
+        session.flush()
+        return found
 
     row = db.write(work)
     if row is not None and row.failures >= max_attempts:

@@ -193,11 +193,11 @@ class EncryptedEntry(RequestError):
     title = "Encrypted entry"
 
 
-class NotAFile(RequestError):
+class NoRegularFile(RequestError):
     """The entry is a link, a device or something else that holds no picture of its own."""
 
     status = 422
-    title = "Not a file"
+    title = "Not a regular file"
 
 
 class UnsafeName(RequestError):

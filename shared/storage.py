@@ -89,12 +89,10 @@ class FolderStorage:
     def put_many(self, blobs: Mapping[str, bytes]) -> None:
         with _available():
             for key, data in blobs.items():
-                path = os.fspath(self._path(key))
-                try:
-                    _overwrite(path, data)
-                except FileNotFoundError:
-                    Path(path).parent.mkdir(parents=True, exist_ok=True)
-                    _overwrite(path, data)
+                folder, _, name = self._plain_path(key).rpartition("/")
+                with suppress(FileExistsError):
+                    _make_folder(folder)
+                _overwrite(f"{folder}/{name}", data)
 
     def sync(self) -> None:
         """One wait for the disk instead of one for each of some hundreds of files. Source: syncfs(2)."""
@@ -165,14 +163,16 @@ class FolderStorage:
     def _folder(self, job_id: str) -> Path:
         if not JOB_ID.fullmatch(job_id):
             raise ValueError(f"not a job id: {job_id!r}")
-        # Ids begin with the time, so their own letters would put a day's jobs into one folder.
-        return self.root / hashlib.sha256(job_id.encode()).hexdigest()[:2] / job_id
+        return self.root / _shard(job_id) / job_id
 
     def _path(self, key: str) -> Path:
+        return Path(self._plain_path(key))
+
+    def _plain_path(self, key: str) -> str:
         match = KEY.fullmatch(key)
         if not match:
             raise ValueError(f"a key is 'job id/name', not {key!r}")
-        return self._folder(match[1]) / match[2]
+        return f"{self.root}/{_shard(match[1])}/{key}"
 
     def _names(self, job_id: str) -> list[Path]:
         with suppress(FileNotFoundError):
@@ -201,6 +201,18 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _shard(job_id: str) -> str:
+    """Ids begin with the time, so their own letters would put a day's jobs into one folder."""
+    return hashlib.sha256(job_id.encode()).hexdigest()[:2]
+
+
+def _make_folder(folder: str) -> None:
+    try:
+        os.mkdir(folder)  # noqa: PTH102, a Path of its own costs more than the call
+    except FileNotFoundError:
+        Path(folder).mkdir(parents=True, exist_ok=True)
 
 
 def _overwrite(path: str, data: bytes) -> None:

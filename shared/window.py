@@ -46,9 +46,12 @@ def fill(db: Database, stage: str, group: str, window: int, redispatch_s: float)
             session.execute(update(WindowRow).where(WindowRow.queue == queue).values(turns=line.turns))
         return messages
 
-    if not db.read(lambda session: session.scalar(select(exists().where(BatchRow.status.in_(OPEN))))):
-        return []
-    return db.write(work)
+    def needed(session: Session) -> bool:
+        some = session.scalar(select(exists().where(BatchRow.status.in_(OPEN))))
+        return bool(some) and _under_way(session, stage, group) < window
+
+    # Mostly there is nothing to do, and a look takes no lock.
+    return db.write(work) if db.read(needed) else []
 
 
 def put_back(db: Database, ids: Sequence[str]) -> None:

@@ -93,7 +93,7 @@ class Intake:
         """
         if (count := source.count()) is not None:
             batches.expect(self._db, self._batch_id, self._claim_id, count)
-        with ThreadPoolExecutor(2, "pictures") as writers, ThreadPoolExecutor(1, "commits") as committer:
+        with ThreadPoolExecutor(1, "pictures") as writers, ThreadPoolExecutor(1, "commits") as committer:
             committing: Future[None] | None = None
             group = Group()
             try:

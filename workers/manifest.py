@@ -106,6 +106,8 @@ class Manifest:
 
     def fields(self, name: str) -> dict[str, str] | None:
         """What the manifest says of a file; None when it does not name it."""
+        if self.empty:
+            return None
         found = self._db.execute("SELECT fields FROM rows WHERE digest = ?", (digest(name),)).fetchone()
         return json.loads(found[0]) if found else None
 

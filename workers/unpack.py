@@ -106,7 +106,7 @@ def clean_name(raw: bytes) -> tuple[str, RequestError | None]:
     except UnicodeDecodeError:
         return shown(raw.decode(errors="backslashreplace")), UnsafeName("The name is not UTF-8.")
     parts = name.replace("\\", "/").split("/")
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in name):
+    if not _visible(name):
         return shown(name), UnsafeName("The name holds control characters.")
     if not parts[0] or parts[0].endswith(":"):
         return shown(name), UnsafeName("The name is an absolute path.")
@@ -116,6 +116,11 @@ def clean_name(raw: bytes) -> tuple[str, RequestError | None]:
     if not kept or len(kept) > ENTRY_NAME_LIMIT:
         return shown(name), UnsafeName(f"The name is empty or longer than {ENTRY_NAME_LIMIT:,} characters.")
     return kept, None
+
+
+def _visible(name: str) -> bool:
+    """Without control characters; most names need no second look."""
+    return name.isprintable() or not any(unicodedata.category(char) in ("Cc", "Cs") for char in name)
 
 
 def shown(name: str) -> str:

@@ -56,6 +56,7 @@ class Unpacking:
         self._limits, self._row, self._available = limits, row, available
         self._max_rows = archive_limits.max_entries
         self._manifest = Manifest()
+        self._reasons: dict[str, str | None] = {}
         self._inside = not self._load_outside(storage)
         self._defaults = row_of(row.defaults)
         # Somebody died over one of the next entries: what a decoder may die of is tried apart first.
@@ -129,10 +130,16 @@ class Unpacking:
         """Raises: InvalidRequest, PipelineUnavailable"""
         fields = self._manifest.fields(name)
         asked = self._defaults if fields is None else row_of(self._row.defaults | fields)
-        standing = self._available.standing(PIPELINES[asked.pipeline])
-        if not standing.available:
-            raise PipelineUnavailable(standing.reason or "")
+        if (reason := self._missing(asked.pipeline)) is not None:
+            raise PipelineUnavailable(reason)
         return asked
+
+    def _missing(self, pipeline: str) -> str | None:
+        """Why a pipeline cannot run here; looked up once an archive, since it looks at files."""
+        if pipeline not in self._reasons:
+            standing = self._available.standing(PIPELINES[pipeline])
+            self._reasons[pipeline] = None if standing.available else standing.reason or ""
+        return self._reasons[pipeline]
 
     def _job(self, number: int, entry: Entry, asked: Row) -> tuple[bytes, NewJob]:
         """Raises: RequestError for what a submit would refuse"""
@@ -141,9 +148,8 @@ class Unpacking:
         if number < self._careful_until and info.media_type in DECODED:
             _prove(data, self._limits)
         picture = images.sanitise(data, self._limits)
-        stored = NewArtifact(
-            IMAGE, images.media_type(picture), hashlib.sha256(picture).hexdigest(), len(picture)
-        )
+        clean = info.sha256 if picture == data else hashlib.sha256(picture).hexdigest()
+        stored = NewArtifact(IMAGE, images.media_type(picture), clean, len(picture))
         return picture, NewJob(
             id=entry_id(self._row.id, number),
             pipeline=asked.pipeline,

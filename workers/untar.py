@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import zstandard
 
-from shared.errors import BrokenArchive, NotAFile, RequestError
+from shared.errors import BrokenArchive, NoRegularFile, RequestError
 from workers.unpack import BLOCK_BYTES, ArchiveLimits, Entry, clean_name, is_skipped
 
 CHUNK_BYTES = 2**18
@@ -102,9 +102,9 @@ class _Header:
     @property
     def refused(self) -> RequestError | None:
         if self.sparse:
-            return NotAFile("The entry is a sparse file.")
+            return NoRegularFile("The entry is a sparse file.")
         if self._info.type not in FILES:
-            return NotAFile("The entry is a link, a device or something else that is no file.")
+            return NoRegularFile("The entry is a link, a device or something else that is no file.")
         return None
 
     @property

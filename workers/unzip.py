@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import BinaryIO
 
-from shared.errors import BrokenArchive, DamagedEntry, EncryptedEntry, NotAFile, RequestError, UploadTooLarge
+from shared.errors import (
+    BrokenArchive,
+    DamagedEntry,
+    EncryptedEntry,
+    NoRegularFile,
+    RequestError,
+    UploadTooLarge,
+)
 from workers.unpack import ENTRY_RATIO_FLOOR_BYTES, ArchiveLimits, Entry, clean_name, is_skipped
 
 # Source: PKWARE APPNOTE 6.3.10, sections 4.3.7 to 4.3.16
@@ -215,7 +222,7 @@ def _sizes(extra: bytes, unpacked: int, packed: int, offset: int) -> tuple[int, 
 
 def _refused(record: Record) -> RequestError | None:
     if stat.S_IFMT(record.mode) and not stat.S_ISREG(record.mode):
-        return NotAFile("The entry is a link or a device.")
+        return NoRegularFile("The entry is a link or a device.")
     if record.flags & ENCRYPTED or record.method == AES:
         return EncryptedEntry()
     if record.method not in (STORED, DEFLATED, BZIP2):
