@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
@@ -108,16 +109,16 @@ class FolderStorage:
         path = self._path(key)
         with _available():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab" if offset else "wb") as file:
+            # Without a buffer: what a hung writer held back would come out behind what its successor wrote.
+            with path.open("ab" if offset else "wb", buffering=0) as file:
                 if file.tell() < offset:
                     raise ValueError(f"the blob has {file.tell()} bytes, and cannot go on at {offset}")
                 file.truncate(offset)
                 file.seek(offset)
                 try:
                     for chunk in chunks:
-                        file.write(chunk)
+                        _write_all(file, chunk)
                 finally:
-                    file.flush()
                     os.fsync(file.fileno())
                 return file.tell()
 
@@ -226,6 +227,13 @@ def _overwrite(path: str, data: bytes) -> None:
 
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    """A file without a buffer may take less than it is given."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 @contextmanager
