@@ -3,6 +3,8 @@
 import sys
 import time
 
+import structlog
+
 from shared import batches
 from shared.batch_life import BatchStatus
 from shared.database import connect
@@ -19,6 +21,7 @@ def main() -> None:
     db, hints = connect(settings.sqlalchemy_url), Hints(settings)
     refiller = Refiller(db, Dispatcher(settings), hints, settings)
     archives = Archives(db, open_storage(settings.storage_location), hints, refiller, settings)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     print("ready", flush=True)
     while db.read(lambda s: s.get_one(BatchRow, batch_id).status) == BatchStatus.RECEIVING:
         archives.message([batch_id])
