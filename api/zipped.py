@@ -1,10 +1,8 @@
 """Results of a batch as a zip that is made while it is sent; nothing of it lies in memory or on disk."""
 
-import zipfile
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
@@ -13,6 +11,7 @@ from api.entry import IMAGE
 from api.multipart import CHUNK_BYTES
 from api.results import PAGE, csv_of, rejected_csv_of
 from api.services import Services
+from api.zip_stream import ZipStream
 from shared.errors import NotFound
 from shared.tables import ArtifactRow, JobRow
 
@@ -23,53 +22,18 @@ EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "im
 def zip_of(
     room: Services, batch_id: str, old_id: str | None = None, *, bom: bool = False, images: bool = False
 ) -> Iterator[bytes]:
-    """results.csv, rejected.csv, and artifacts under names of ours: entry, job id, artifact.
-
-    A zip that breaks off has no directory, so that every reader sees it.
-    """
-    sink = _Sink()
-    with zipfile.ZipFile(cast(BinaryIO, sink), "w") as archive:
-        tables = {
-            "results.csv": csv_of(room, batch_id, old_id, bom=bom),
-            "rejected.csv": rejected_csv_of(room, batch_id, bom=bom),
-        }
+    """results.csv, rejected.csv, and artifacts under names of ours: entry, job id, artifact."""
+    tables = {
+        "results.csv": csv_of(room, batch_id, old_id, bom=bom),
+        "rejected.csv": rejected_csv_of(room, batch_id, bom=bom),
+    }
+    with ZipStream() as archive:
         for name, content in tables.items():
-            yield from _add(archive, sink, name, content, zipfile.ZIP_DEFLATED)
+            yield from archive.entry(name, content, deflate=True)
         for key, name in _artifacts(room, batch_id, images):
             # Pictures are compressed already.
-            yield from _add(archive, sink, name, _blob(room, key), zipfile.ZIP_STORED)
-    yield sink.taken()
-
-
-class _Sink:
-    """Collects what zipfile writes until it is sent; it cannot be sought, so that sizes follow the content."""
-
-    def __init__(self) -> None:
-        self._written: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        self._written.append(bytes(data))
-        return len(data)
-
-    def flush(self) -> None:
-        pass
-
-    def taken(self) -> bytes:
-        data = b"".join(self._written)
-        self._written.clear()
-        return data
-
-
-def _add(
-    archive: zipfile.ZipFile, sink: _Sink, name: str, content: Iterator[bytes], method: int
-) -> Iterator[bytes]:
-    info = zipfile.ZipInfo(name, datetime.now(UTC).timetuple()[:6])
-    info.compress_type = method
-    with archive.open(info, "w", force_zip64=True) as entry:
-        for chunk in content:
-            entry.write(chunk)
-            if data := sink.taken():
-                yield data
+            yield from archive.entry(name, _blob(room, key), deflate=False)
+        yield from archive.end()
 
 
 def _artifacts(room: Services, batch_id: str, images: bool) -> Iterator[tuple[str, str]]:
