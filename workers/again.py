@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -18,7 +19,7 @@ from shared.jobs import NewArtifact
 from shared.lifecycle import Status
 from shared.storage import Storage
 from shared.tables import BatchRow, JobRow
-from workers.intake import IMAGE, Step
+from workers.intake import IMAGE, Made, Taken
 
 PAGE = 100
 FAILED = (Status.FAILED.value, Status.EXPIRED.value)
@@ -36,13 +37,13 @@ class Again:
         query = select(func.count()).select_from(JobRow).where(*wanted)
         return self._db.read(lambda session: session.scalar(query)) or 0
 
-    def steps(self) -> Iterator[Step]:
+    def entries(self) -> Iterator[Taken]:
         after = self._row.entry - 1
         while page := self._page(after):
             for old in page:
                 after = old.entry if old.entry is not None else after
                 if old.status in self._statuses:
-                    yield self._step(old, after)
+                    yield Taken(after, old.size_bytes or 0, partial(self._made, old, after))
 
     def _page(self, after: int) -> list[JobRow]:
         def work(session: Session) -> list[JobRow]:
@@ -50,7 +51,7 @@ class Again:
 
         return self._db.read(work)
 
-    def _step(self, old: JobRow, entry: int) -> Step:
+    def _made(self, old: JobRow, entry: int) -> Made:
         try:
             standing = self._available.standing(PIPELINES[old.pipeline])
             if not standing.available:
@@ -58,12 +59,12 @@ class Again:
             picture = self._picture(old)
         except RequestError as error:
             name = old.entry_name or old.filename or old.id
-            return Step(entry, NewRejected(entry, name, error.slug, error.detail))
+            return Made(NewRejected(entry, name, error.slug, error.detail))
         new = jobs.again(old, entry_id(self._row.id, entry), lane="bulk")
         stored = NewArtifact(
             IMAGE, images.media_type(picture), hashlib.sha256(picture).hexdigest(), len(picture)
         )
-        return Step(entry, replace(new, batch_id=self._row.id, entry=entry, artifacts=(stored,)), picture)
+        return Made(replace(new, batch_id=self._row.id, entry=entry, artifacts=(stored,)), picture)
 
     def _picture(self, old: JobRow) -> bytes:
         if old.erased_at is not None:

@@ -92,8 +92,8 @@ class Archives:
             intake.run(Again(self._db, self._storage, row, self._available), self._stop, lost)
         else:
             with self._storage.open(f"{row.id}/{ARCHIVE}") as file:
-                steps = Unpacking(file, self._storage, row, self._limits, limits, self._available)
-                intake.run(steps, self._stop, lost)
+                source = Unpacking(file, self._storage, row, self._limits, limits, self._available)
+                intake.run(source, self._stop, lost)
         self._end(row, claim_id, None)
 
     def _end(self, row: BatchRow, claim_id: str, error: RequestError | None) -> None:

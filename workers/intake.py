@@ -1,7 +1,7 @@
 """Takes jobs and rejected entries in, some hundreds to a transaction, while the next ones are being read."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -19,8 +19,9 @@ from shared.tables import BatchRow
 from workers.refill import Refiller
 
 IMAGE = "image"  # the artifact's name
-CHUNK = 32  # pictures that a thread writes at a time
-MOST_BYTES = 8 * 2**20  # of pictures that are held at once, per group
+CHUNK = 16  # entries that a thread makes at a time
+CHUNK_BYTES = 2**20
+MOST_BYTES = 8 * 2**20  # of entries that are held at once, per group
 
 
 class Stopped(Exception):
@@ -28,21 +29,29 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
-class Step:
+class Made:
     """What became of one entry."""
 
-    entry: int
-    made: NewJob | NewRejected
+    outcome: NewJob | NewRejected
     picture: bytes = b""
 
 
-class Steps(Protocol):
+@dataclass(frozen=True)
+class Taken:
+    """One entry as it was read; any thread may make a job of it."""
+
+    entry: int
+    size_bytes: int
+    make: Callable[[], Made]
+
+
+class Source(Protocol):
     """Where entries come from."""
 
     def count(self) -> int | None:
-        """How many steps there will be in all, as far as it can be told."""
+        """How many there will be in all, as far as it can be told."""
 
-    def steps(self) -> Iterator[Step]:
+    def entries(self) -> Iterator[Taken]:
         """Those from the checkpoint on, in order. Raises RequestError where they cannot go on."""
 
 
@@ -50,28 +59,26 @@ class Steps(Protocol):
 class Group:
     """Entries that share a transaction."""
 
-    jobs: list[NewJob] = field(default_factory=list)
-    rejected: list[NewRejected] = field(default_factory=list)
-    pictures: dict[str, bytes] = field(default_factory=dict)  # not yet handed to a thread
-    writing: list["Future[None]"] = field(default_factory=list)
+    waiting: list[Taken] = field(default_factory=list)  # not yet handed to a thread
+    waiting_bytes: int = 0
+    making: list["Future[list[NewJob | NewRejected]]"] = field(default_factory=list)
+    size: int = 0
     size_bytes: int = 0
     checkpoint: int = 0
 
-    def add(self, step: Step) -> None:
-        self.checkpoint = step.entry + 1
-        if isinstance(step.made, NewRejected):
-            self.rejected.append(step.made)
-            return
-        self.jobs.append(step.made)
-        self.pictures[f"{step.made.id}/{IMAGE}"] = step.picture
-        self.size_bytes += len(step.picture)
-
-    def __len__(self) -> int:
-        return len(self.jobs) + len(self.rejected)
+    def add(self, taken: Taken) -> None:
+        self.waiting.append(taken)
+        self.waiting_bytes += taken.size_bytes
+        self.size += 1
+        self.size_bytes += taken.size_bytes
+        self.checkpoint = taken.entry + 1
 
 
 class Intake:
-    """One claim on one batch. Reading, writing pictures and committing overlap, one group deep."""
+    """One claim on one batch. Reading, making jobs of what was read, and committing overlap.
+
+    Unpacking, hashing and writing leave the interpreter to other threads, so this uses more than one core.
+    """
 
     def __init__(
         self,
@@ -86,58 +93,67 @@ class Intake:
         self._most = settings.archive_group
         self._batch_id, self._claim_id, self._version = row.id, row.claim_id or "", row.version
 
-    def run(self, source: Steps, stop: threading.Event, lost: threading.Event) -> None:
+    def run(self, source: Source, stop: threading.Event, lost: threading.Event) -> None:
         """Every entry from the checkpoint on. What came before an error is committed before it is raised.
 
         Raises: Stopped, StaleAttempt, and what the source raises
         """
         if (count := source.count()) is not None:
             batches.expect(self._db, self._batch_id, self._claim_id, count)
-        with ThreadPoolExecutor(1, "pictures") as writers, ThreadPoolExecutor(1, "commits") as committer:
+        with ThreadPoolExecutor(2, "make") as makers, ThreadPoolExecutor(1, "commit") as committer:
             committing: Future[None] | None = None
             group = Group()
             try:
-                for step in source.steps():
-                    group.add(step)
-                    if len(group.pictures) >= CHUNK:
-                        self._write(group, writers)
-                    if len(group) >= self._most or group.size_bytes >= MOST_BYTES:
-                        committing = self._hand_over(group, writers, committer, committing)
+                for taken in source.entries():
+                    group.add(taken)
+                    if len(group.waiting) >= CHUNK or group.waiting_bytes >= CHUNK_BYTES:
+                        self._make(group, makers)
+                    if group.size >= self._most or group.size_bytes >= MOST_BYTES:
+                        committing = self._hand_over(group, makers, committer, committing)
                         group = Group()
                         _check(stop, lost)
             finally:
                 # Whatever ended the reading, what was read counts; a lost claim says so by itself.
-                if len(group):
-                    committing = self._hand_over(group, writers, committer, committing)
+                if group.size:
+                    committing = self._hand_over(group, makers, committer, committing)
                 if committing:
                     committing.result()
 
-    def _write(self, group: Group, writers: ThreadPoolExecutor) -> None:
-        pictures, group.pictures = group.pictures, {}
-        group.writing.append(writers.submit(self._storage.put_many, pictures))
+    def _make(self, group: Group, makers: ThreadPoolExecutor) -> None:
+        waiting, group.waiting, group.waiting_bytes = group.waiting, [], 0
+        group.making.append(makers.submit(self._make_all, waiting))
+
+    def _make_all(self, waiting: list[Taken]) -> list[NewJob | NewRejected]:
+        made = [taken.make() for taken in waiting]
+        pictures = {
+            f"{one.outcome.id}/{IMAGE}": one.picture for one in made if isinstance(one.outcome, NewJob)
+        }
+        self._storage.put_many(pictures)
+        return [one.outcome for one in made]
 
     def _hand_over(
         self,
         group: Group,
-        writers: ThreadPoolExecutor,
+        makers: ThreadPoolExecutor,
         committer: ThreadPoolExecutor,
         before: "Future[None] | None",
     ) -> "Future[None]":
-        if group.pictures:
-            self._write(group, writers)
+        if group.waiting:
+            self._make(group, makers)
         if before:
             before.result()
         return committer.submit(self._commit, group)
 
     def _commit(self, group: Group) -> None:
-        for writing in group.writing:
-            writing.result()
-        if group.writing:
+        made = [outcome for making in group.making for outcome in making.result()]
+        jobs = [outcome for outcome in made if isinstance(outcome, NewJob)]
+        rejected = [outcome for outcome in made if isinstance(outcome, NewRejected)]
+        if jobs:
             self._storage.sync()
-        batches.accept(self._db, self._batch_id, self._claim_id, group.jobs, group.rejected, group.checkpoint)
+        batches.accept(self._db, self._batch_id, self._claim_id, jobs, rejected, group.checkpoint)
         self._version += 1
         self._hints.publish({self._batch_id: self._version})
-        for pipeline in {job.pipeline for job in group.jobs}:
+        for pipeline in {job.pipeline for job in jobs}:
             self._refiller.ask(first_stage(), pipeline)
 
 

@@ -14,7 +14,7 @@ ZSTD_START = b"\x28\xb5\x2f\xfd"
 BLOCK_BYTES = 512  # of a tar
 # Below these sizes a ratio says nothing: a black picture packs a thousand times.
 ENTRY_RATIO_FLOOR_BYTES = 4 * 2**20
-ARCHIVE_RATIO_FLOOR_BYTES = 2**30
+ARCHIVE_RATIO_FLOOR_BYTES = 16 * 2**30
 # macOS adds them; nobody meant to send them.
 SKIPPED_FOLDER, SKIPPED_NAME, SKIPPED_START = "__MACOSX", ".DS_Store", "._"
 

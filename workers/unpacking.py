@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from typing import BinaryIO
 
 from shared import images
@@ -27,7 +28,7 @@ from shared.lifecycle import first_stage
 from shared.storage import Storage
 from shared.tables import BatchRow
 from workers.decode_alone import decode_alone
-from workers.intake import IMAGE, Step
+from workers.intake import IMAGE, Made, Taken
 from workers.manifest import NAMES, Manifest, Row, digest, row_of
 from workers.open_archive import open_archive
 from workers.unpack import ArchiveLimits, Entry
@@ -97,7 +98,7 @@ class Unpacking:
             raise InvalidManifest(f"{entry.name}: {error.detail}") from None
         self._manifest.load(entry.name, data, self._max_rows)
 
-    def steps(self) -> Iterator[Step]:
+    def entries(self) -> Iterator[Taken]:
         """The second pass, and behind the last entry the rows of the manifest that led to nothing."""
         seen: set[bytes] = set()
         number = 0
@@ -106,25 +107,31 @@ class Unpacking:
                 continue
             name = digest(entry.name)
             if number >= self._row.entry:
-                yield self._step(number, entry, again=name in seen)
+                yield self._take(number, entry, again=name in seen)
             seen.add(name)
             number += 1
         for rejected in self._manifest.rejected(seen, number):
             if rejected.entry >= self._row.entry:
-                yield Step(rejected.entry, rejected)
+                yield Taken(rejected.entry, 0, partial(Made, rejected))
 
-    def _step(self, number: int, entry: Entry, *, again: bool) -> Step:
+    def _take(self, number: int, entry: Entry, *, again: bool) -> Taken:
+        """The entry's bytes, before the next one is looked for."""
         try:
             if entry.refused:
                 raise entry.refused
             if again:
                 raise DuplicateEntry()
             asked = self._asked(entry.name)
-            picture, new = self._job(number, entry, asked)
+            data = entry.read()
         except RequestError as error:
-            errors = [vars(problem) for problem in error.errors] or None
-            return Step(number, NewRejected(number, entry.name, error.slug, error.detail, errors))
-        return Step(number, new, picture)
+            return Taken(number, 0, partial(Made, _rejected(number, entry.name, error)))
+        return Taken(number, len(data), partial(self._made, number, entry.name, data, asked))
+
+    def _made(self, number: int, name: str, data: bytes, asked: Row) -> Made:
+        try:
+            return self._job(number, name, data, asked)
+        except RequestError as error:
+            return Made(_rejected(number, name, error))
 
     def _asked(self, name: str) -> Row:
         """Raises: InvalidRequest, PipelineUnavailable"""
@@ -141,16 +148,15 @@ class Unpacking:
             self._reasons[pipeline] = None if standing.available else standing.reason or ""
         return self._reasons[pipeline]
 
-    def _job(self, number: int, entry: Entry, asked: Row) -> tuple[bytes, NewJob]:
+    def _job(self, number: int, name: str, data: bytes, asked: Row) -> Made:
         """Raises: RequestError for what a submit would refuse"""
-        data = entry.read()
         info = images.inspect(data, self._limits)
         if number < self._careful_until and info.media_type in DECODED:
             _prove(data, self._limits)
         picture = images.sanitise(data, self._limits)
         clean = info.sha256 if picture == data else hashlib.sha256(picture).hexdigest()
         stored = NewArtifact(IMAGE, images.media_type(picture), clean, len(picture))
-        return picture, NewJob(
+        new = NewJob(
             id=entry_id(self._row.id, number),
             pipeline=asked.pipeline,
             question=asked.question,
@@ -163,7 +169,7 @@ class Unpacking:
             sex=asked.sex,
             site=asked.site,
             client_metadata=asked.metadata,
-            filename=clean_filename(entry.name),
+            filename=clean_filename(name),
             media_type=info.media_type,
             sha256=info.sha256,
             size_bytes=info.size_bytes,
@@ -173,10 +179,16 @@ class Unpacking:
             expires_in_s=asked.expires_in_s,
             batch_id=self._row.id,
             entry=number,
-            entry_name=entry.name,
+            entry_name=name,
             custom_id=asked.custom_id,
             true_label=asked.label,
         )
+        return Made(new, picture)
+
+
+def _rejected(number: int, name: str, error: RequestError) -> NewRejected:
+    errors = [vars(problem) for problem in error.errors] or None
+    return NewRejected(number, name, error.slug, error.detail, errors)
 
 
 def _prove(data: bytes, limits: Limits) -> None:

@@ -37,7 +37,7 @@ SLACK_BYTES = 2**16  # what packing may add to what cannot be packed
 DIRECTORY_CHUNK = 2**16
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Record:
     """An entry as the directory tells of it."""
 
@@ -104,13 +104,17 @@ class Zip:
             fields = RECORD.unpack(directory.read(RECORD.size))
             if fields[0] != b"PK\x01\x02":
                 raise BrokenArchive("The zip's directory is damaged.")
-            system, flags, method, crc, packed, unpacked = fields[2], *fields[5:7], *fields[9:12]
-            name, extra = directory.read(fields[12]), directory.read(fields[13])
-            directory.read(fields[14])  # its comment
-            unpacked, packed, offset = _sizes(extra, unpacked, packed, fields[18])
-            mode = fields[17] >> 16 if system == UNIX else 0
+            name_end, extra_end = fields[12], fields[12] + fields[13]
+            rest = directory.read(extra_end + fields[14])  # the last part is a comment
+            unpacked, packed, offset = fields[11], fields[10], fields[18]
+            if FULL_32 in (unpacked, packed, offset):
+                unpacked, packed, offset = _sizes(rest[name_end:extra_end], unpacked, packed, offset)
+            mode = fields[17] >> 16 if fields[2] == UNIX else 0
             found += 1
-            yield Record(name, method, flags, crc, packed, unpacked, offset + end.shift, mode)
+            # Method, flags and checksum stand between the versions and the sizes.
+            yield Record(
+                rest[:name_end], fields[6], fields[5], fields[9], packed, unpacked, offset + end.shift, mode
+            )
         if found != end.claimed and found & FULL_16 != end.claimed:
             raise BrokenArchive(f"The zip's directory has {found:,} entries and claims {end.claimed:,}.")
 
