@@ -12,7 +12,6 @@ import threading
 from types import FrameType
 
 import structlog
-import torch
 from celery import Celery
 from celery.signals import worker_shutting_down
 
@@ -26,9 +25,7 @@ from workers.answer import AnswerStage, make_language_model
 from workers.archive import Archives
 from workers.attempt import Attempts, Stage
 from workers.refill import Refiller
-from workers.serving import Models
 from workers.sweeper import Sweeper
-from workers.vision import VisionStage
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +44,12 @@ def main() -> None:
 
 def vision(settings: Settings) -> None:
     """One process per device."""
+    # Here and not above: the other roles would hold half a gigabyte of torch for nothing.
+    import torch
+
+    from workers.serving import Models
+    from workers.vision import VisionStage
+
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     models = Models(settings)
