@@ -64,9 +64,9 @@ def noise(path: Path, size: int) -> Path:
 def test_an_archive_of_labels_and_words_goes_through(client: Client, live: Live, tmp_path: Path) -> None:
     path = tmp_path / "study.zip"
     path.write_bytes(zipped(pictures(4) | {"manifest.csv": MANIFEST.encode(), "readme.txt": b"no picture"}))
-    live.work()
     batch = client.batch(path, question="Why?", age=45)
     assert (batch.status, batch.filename) == ("receiving", "study.zip")
+    live.work()
     end = client.wait_batch(batch.id)
     assert (end.status, end.counts.succeeded, end.counts.rejected) == ("completed", 4, 1)
     assert [entry.name for entry in client.rejected(batch.id)] == ["readme.txt"]
