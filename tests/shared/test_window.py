@@ -143,6 +143,15 @@ def test_every_answer_has_a_message_of_its_own(database: Database) -> None:
     assert fill(database, 4, "answer") == []
 
 
+def test_answers_that_share_a_claim_each_hold_a_thread(database: Database) -> None:
+    batch(database, 10, answered=True)
+    (ids,) = fill(database)
+    end(database, ids, Event.ADVANCE)
+    sent = [one for message in fill(database, 3, "answer") for one in message]
+    assert len(jobs.claim(database, sent, "answer", "w", lease_s=30, limit_s=60).jobs) == 3
+    assert fill(database, 3, "answer") == []
+
+
 def test_people_and_canceled_batches_are_not_in_line(database: Database, job_factory) -> None:
     job_factory(redispatch_s=0)
     batch_id = batch(database, 5)
