@@ -7,19 +7,21 @@ from typing import Any, TypeVar, get_type_hints
 from flask import request
 from pydantic import BaseModel, ValidationError
 
-from shared.errors import FieldProblem, InvalidRequest
+from shared.errors import FieldProblem, InvalidRequest, UnsupportedBody
+
+MOST_JSON_BYTES = 64 * 1024
 
 View = Callable[..., Any]
 M = TypeVar("M", bound=BaseModel)
 
 
 def checked(view: View) -> View:
-    """Pass `path`, `query`, `header` and `form` as the models that the view names.
+    """Pass `path`, `query`, `header`, `body` and `form` as the models that the view names.
 
     flask-openapi3 only documents them: it would build each model's JSON schema anew on every request,
     and guess at types. A form's model reads the request itself, by its classmethod `read`.
     """
-    sources = {"path": _path, "query": _query, "header": _header, "form": _form}
+    sources = {"path": _path, "query": _query, "header": _header, "body": _body, "form": _form}
     models = [(name, model) for name, model in get_type_hints(view).items() if name in sources]
 
     @functools.wraps(view)
@@ -68,6 +70,18 @@ def _query(model: type[M]) -> M:
 def _header(model: type[M]) -> M:
     names = [field.alias for field in model.model_fields.values() if field.alias]
     return validate(model, {name: request.headers[name] for name in names if name in request.headers})
+
+
+def _body(model: type[M]) -> M:
+    """JSON, of which an empty body counts as {}."""
+    request.max_content_length = MOST_JSON_BYTES
+    data = request.get_data()
+    if data and request.mimetype != "application/json":
+        raise UnsupportedBody("The body must be application/json.")
+    try:
+        return model.model_validate_json(data or b"{}")
+    except ValidationError as error:
+        raise InvalidRequest("A field has a value that is not allowed.", errors=problems(error)) from None
 
 
 def _form(model: Any) -> Any:

@@ -86,6 +86,7 @@ def _lacks(room: Services) -> list[Lack]:
     groups = [p.group for p in PIPELINES.values() if room.availability.standing(p).available]
     stages = {f"vision of {group}": queue_name("vision", group, LANES[0]) for group in groups}
     stages["answer"] = queue_name("answer", "all", LANES[0])
+    stages["archive"] = queue_name("archive", "all", "bulk")
     return [
         Lack(name=name, detail=f"No worker takes jobs from {queue}.")
         for name, queue in stages.items()

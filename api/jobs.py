@@ -16,16 +16,17 @@ from api.entry import IMAGE, enter, require
 from api.listing import JobFilter, select_page
 from api.lookup import hold, load, row_of, valid, version_of, wait_for_end
 from api.services import Services, services
-from api.submit import PreferHeader, SubmitForm, SubmitHeaders, clean_filename, preferred_wait_s, repeat_key
+from api.submit import PreferHeader, SubmitForm, SubmitHeaders, preferred_wait_s, repeat_key
 from api.views import Shown, show
 from shared import images, jobs
+from shared.asked import clean_filename
 from shared.errors import JobFinished, NotFound
 from shared.ids import new_id
 from shared.jobs import NewJob
 from shared.language import detect
 from shared.lifecycle import first_stage
 from shared.schemas import Job, JobList
-from shared.tables import ArtifactRow, JobRow
+from shared.tables import ArtifactRow
 
 MOST_WAIT_S = 60
 RETRY_AFTER_S = 1
@@ -115,7 +116,7 @@ def rerun(path: JobPath, header: PreferHeader) -> Response:
     if row.erased_at is not None:
         raise NotFound("The job was erased: there is no picture to run again.")
     require(room, row.pipeline)
-    new = _again(row)
+    new = jobs.again(row, new_id())
     job_id = enter(room, new, room.storage.get(f"{row.id}/{IMAGE}"))
     return _accepted(room, job_id, 202, header.prefer)
 
@@ -180,21 +181,6 @@ def _new_job(form: SubmitForm, info: images.ImageInfo) -> NewJob:
         width=info.width,
         height=info.height,
         expires_in_s=form.expires_in_s,
-    )
-
-
-def _again(row: JobRow) -> NewJob:
-    """The same as a new job, for a person who waits; the old deadline is not the new one's."""
-    kept = (
-        "pipeline", "lang", "answered", "external", "age", "sex", "site", "client_metadata",
-        "filename", "media_type", "sha256", "size_bytes", "width", "height",
-    )  # fmt: skip
-    return NewJob(
-        id=new_id(),
-        retry_of=row.id,
-        question=row.question or "",
-        stage=first_stage(),
-        **{name: getattr(row, name) for name in kept},
     )
 
 

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from api.lookup import ID
-from api.submit import known_pipeline
 from api.views import EPOCH
+from shared.asked import known_pipeline
 from shared.lifecycle import Status
 from shared.schemas import JobStatus, Text
 from shared.tables import JobRow
@@ -44,8 +44,12 @@ class JobFilter(BaseModel):
 
 
 def select_page(session: Session, wanted: JobFilter) -> tuple[list[JobRow], str | None]:
-    """Newest first; the cursor of the next page, or None on the last."""
-    statement = select(JobRow).where(*_conditions(wanted)).order_by(JobRow.id.desc()).limit(wanted.limit + 1)
+    """Newest first; the cursor of the next page, or None on the last.
+
+    Jobs of a batch have ids in the order of their entries, by which an index finds its last ones.
+    """
+    order = JobRow.entry if wanted.batch_id else JobRow.id
+    statement = select(JobRow).where(*_conditions(wanted)).order_by(order.desc()).limit(wanted.limit + 1)
     rows = list(session.scalars(statement))
     page = rows[: wanted.limit]
     more = len(rows) > wanted.limit
@@ -54,7 +58,10 @@ def select_page(session: Session, wanted: JobFilter) -> tuple[list[JobRow], str 
 
 def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
-    if wanted.cursor:
+    if wanted.cursor and wanted.batch_id:
+        last = select(JobRow.entry).where(JobRow.id == wanted.cursor).scalar_subquery()
+        found.append(JobRow.entry < last)
+    elif wanted.cursor:
         found.append(JobRow.id < wanted.cursor)
     if wanted.status:
         found.append(_has_status(wanted.status))

@@ -1,4 +1,4 @@
-"""Finds jobs for the views, and waits for them without holding a connection."""
+"""Finds jobs and batches for the views, and waits for them without holding a connection."""
 
 import re
 import time
@@ -11,7 +11,7 @@ from api.services import Services
 from api.views import Shown, show
 from shared.errors import NotFound, ServiceUnavailable
 from shared.lifecycle import TERMINAL
-from shared.tables import JobRow
+from shared.tables import BatchRow, JobRow
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -37,6 +37,18 @@ def valid(job_id: str) -> str:
     if not ID.fullmatch(job_id):
         raise NotFound()
     return job_id
+
+
+def batch_row(room: Services, batch_id: str) -> BatchRow:
+    row = room.db.read(lambda session: session.get(BatchRow, valid(batch_id)))
+    if row is None:
+        raise NotFound()
+    return row
+
+
+def batch_exists(room: Services, batch_id: str) -> bool:
+    statement = select(BatchRow.id).where(BatchRow.id == valid(batch_id))
+    return room.db.read(lambda session: session.scalar(statement)) is not None
 
 
 def load(room: Services, job_id: str) -> Shown:

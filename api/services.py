@@ -5,11 +5,12 @@ from typing import cast
 
 from flask import current_app
 
-from api.availability import Availability
 from api.metrics import Metrics
 from api.pace import Pace
 from api.presence import Presence
+from api.slots import Slots
 from api.waiting import Waiters
+from shared.availability import Availability
 from shared.database import Database, connect
 from shared.images import Limits
 from shared.queue import Dispatcher, Hints
@@ -33,6 +34,7 @@ class Services:
     pace: Pace
     metrics: Metrics
     presence: Presence
+    transfers: Slots
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -50,6 +52,7 @@ class Services:
             pace=Pace(db),
             metrics=Metrics(db),
             presence=Presence(settings),
+            transfers=Slots(settings.api_threads // 4),
         )
 
     @property

@@ -1,130 +1,24 @@
-"""What a submit may say: every field strictly parsed from text, the picture, and the key to repeat it."""
+"""What a submit may say: the picture, what is asked of it, and the key to repeat it."""
 
 import hashlib
 import json
 import re
-import unicodedata
-from typing import Annotated, Any, Self
+from collections.abc import Mapping
+from typing import Annotated, Self
 
 from flask import Request as HttpRequest
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from api.checked import validate
-from api.multipart import Upload, read_form, wrong_field
-from shared.catalog import DEFAULT_PIPELINE, PIPELINES, Lang
+from api.multipart import Upload, read_form, whole
+from shared.asked import Asked
 from shared.images import ImageInfo
 from shared.jobs import Idempotency
-from shared.schemas import (
-    METADATA_LIMIT_BYTES,
-    QUESTION_LIMIT,
-    AnswerWhen,
-    Explain,
-    Request,
-    Sex,
-    Text,
-    clean_text,
-)
-
-DEEPEST_METADATA = 8
-LARGEST_INTEGER = 2**63 - 1  # what every database's JSON keeps exactly
-LONGEST_DEADLINE_S = 30 * 24 * 3600
-FILENAME_LIMIT = 255
-# They turn the reading direction, so that a name can pretend to be another.
-BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def whole_number(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise ValueError("must be a whole number in digits")
-    return int(text)
+class SubmitForm(Asked):
+    """One picture and what is asked of it."""
 
-
-def decimal(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
-        raise ValueError("must be a number in digits")
-    return float(text)
-
-
-def true_or_false(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("must be true or false")
-    return text == "true"
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """A small JSON object that every database gives back as it was."""
-    if len(text.encode()) > METADATA_LIMIT_BYTES:
-        raise ValueError(f"must not be longer than {METADATA_LIMIT_BYTES:,} bytes")
-    try:
-        found = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_repeats)
-    except RecursionError:
-        raise ValueError(f"must not be nested deeper than {DEEPEST_METADATA}") from None
-    except ValueError as error:
-        raise ValueError(f"must be JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError("must be a JSON object")
-    _check_json(found, DEEPEST_METADATA)
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError("a name stands twice in an object")
-    return dict(pairs)
-
-
-def _check_json(value: Any, depth: int) -> None:
-    if depth < 0:
-        raise ValueError(f"must not be nested deeper than {DEEPEST_METADATA}")
-    if isinstance(value, str):
-        clean_text(value)
-    elif isinstance(value, float) and abs(value) == float("inf"):
-        raise ValueError("holds a number that is too large")
-    elif isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-        raise ValueError("holds an integer of more than 64 bits")
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            clean_text(name)
-            _check_json(item, depth - 1)
-    elif isinstance(value, list):
-        for item in value:
-            _check_json(item, depth - 1)
-
-
-def known_pipeline(name: str) -> str:
-    if name not in PIPELINES:
-        raise ValueError(f"must be one of {', '.join(PIPELINES)}")
-    return name
-
-
-class SubmitForm(Request):
-    """One picture and what is asked of it. An empty text counts as not given: browsers send it so."""
-
-    pipeline: Annotated[str, AfterValidator(known_pipeline)] = DEFAULT_PIPELINE
-    question: Annotated[Text, Field(max_length=QUESTION_LIMIT)] = ""
-    lang: Lang | None = None
-    age: Annotated[int, BeforeValidator(whole_number), Field(ge=0, le=120)] | None = None
-    sex: Sex | None = None
-    site: Text | None = None
-    explain: Explain = "none"
-    webhook_url: Text | None = None
-    webhook_events: Text | None = None
-    expires_in_s: Annotated[float, BeforeValidator(decimal), Field(gt=0, le=LONGEST_DEADLINE_S)] | None = None
-    metadata: Annotated[dict[str, Any], BeforeValidator(json_object)] | None = None
-    answer: AnswerWhen = "auto"
-    external: Annotated[bool, BeforeValidator(true_or_false)] = True
     image: Annotated[Upload, WithJsonSchema({"type": "string", "format": "binary"})]
 
     @classmethod
@@ -133,37 +27,13 @@ class SubmitForm(Request):
 
         Raises: InvalidRequest, RequestEntityTooLarge
         """
-        form = read_form(request.content_type or "", request.stream)
-        for name in form.files:
-            if name != "image":
-                raise wrong_field(name, "must not be a file")
-        if "image" in form.texts:
-            raise wrong_field("image", "must be a file with a name")
-        given = {name: text for name, text in form.texts.items() if text or name not in cls.model_fields}
-        return validate(cls, given | form.files)
+        form = read_form(request.content_type or "", request.stream, {"image": whole})
+        return validate(cls, given(cls, form.texts) | form.kept)
 
-    @field_validator("site")
-    @classmethod
-    def site_of_the_pipeline(cls, site: str | None, info: ValidationInfo) -> str | None:
-        pipeline = PIPELINES.get(info.data.get("pipeline", ""))
-        if site is not None and pipeline and site not in pipeline.sites:
-            known = ", ".join(pipeline.sites)
-            raise ValueError(f"must be one of {known}" if known else "this pipeline knows no body sites")
-        return site
 
-    @field_validator("explain")
-    @classmethod
-    def no_explanations_yet(cls, explain: Explain) -> Explain:
-        if explain != "none":
-            raise ValueError("this version makes no explanations yet; leave it out or send none")
-        return explain
-
-    @field_validator("webhook_url", "webhook_events")
-    @classmethod
-    def no_webhooks_yet(cls, value: str | None) -> str | None:
-        if value is not None:
-            raise ValueError("this version sends no webhooks yet; leave it out and poll or wait")
-        return value
+def given(model: type[BaseModel], texts: Mapping[str, str]) -> dict[str, str]:
+    """Without the empty texts of known fields: browsers send those that nobody filled in."""
+    return {name: text for name, text in texts.items() if text or name not in model.model_fields}
 
 
 class PreferHeader(BaseModel):
@@ -172,29 +42,24 @@ class PreferHeader(BaseModel):
     )
 
 
-class SubmitHeaders(PreferHeader):
+class RepeatHeader(BaseModel):
     idempotency_key: str | None = Field(
         None,
         alias="Idempotency-Key",
         min_length=1,
         max_length=255,
-        description="The same key with the same content returns the first job, for 24 hours",
+        description="The same key with the same content returns what it made first, for 24 hours",
     )
+
+
+class SubmitHeaders(PreferHeader, RepeatHeader):
+    pass
 
 
 def repeat_key(key: str, form: SubmitForm, info: ImageInfo) -> Idempotency:
     """Hashes of the Idempotency-Key and of all that the request holds."""
     content = form.model_dump(exclude={"image"}) | {"image": info.sha256, "filename": form.image.filename}
-    return Idempotency(_sha256(key), _sha256(json.dumps(content, sort_keys=True)))
-
-
-def clean_filename(name: str) -> str | None:
-    """The last part of a path, without control characters; a label for people, never used as a path."""
-    name = re.split(r"[/\\]", name)[-1]
-    kept = (
-        char for char in name if unicodedata.category(char) not in ("Cc", "Cs") and char not in BIDI_CONTROLS
-    )
-    return "".join(kept).strip()[:FILENAME_LIMIT] or None
+    return Idempotency(sha256_of(key), sha256_of(json.dumps(content, sort_keys=True)))
 
 
 def preferred_wait_s(header: str | None, most_s: float) -> float:
@@ -206,5 +71,5 @@ def preferred_wait_s(header: str | None, most_s: float) -> float:
     return 0.0
 
 
-def _sha256(text: str) -> str:
+def sha256_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

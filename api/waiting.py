@@ -84,6 +84,10 @@ class Waiters:
                 if not self._watches[job_id]:
                     del self._watches[job_id]
 
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
     def start(self) -> None:
         with self._lock:
             if self._threads or self._stopping.is_set():

@@ -95,6 +95,27 @@ class JobFinished(RequestError):
     title = "Job finished"
 
 
+class BatchFinished(RequestError):
+    """The batch has already ended, and an ended batch never changes. Use rerun to make a new one."""
+
+    status = 409
+    title = "Batch finished"
+
+
+class OffsetConflict(RequestError):
+    """The upload goes on at another offset than this request says. HEAD tells where."""
+
+    status = 409
+    title = "Wrong offset"
+
+
+class UploadUnfinished(RequestError):
+    """The upload has not received all of its bytes yet."""
+
+    status = 409
+    title = "Upload unfinished"
+
+
 class IdempotencyConflict(RequestError):
     """This Idempotency-Key was used within 24 hours for a request with other content."""
 
@@ -109,8 +130,22 @@ class PipelineUnavailable(RequestError):
     title = "Pipeline unavailable"
 
 
+class LengthRequired(RequestError):
+    """A raw body must say its Content-Length, so that one that breaks off is noticed."""
+
+    status = 411
+    title = "Length required"
+
+
+class UnsupportedTusVersion(RequestError):
+    """Uploads in pieces speak version 1.0.0 of the tus protocol; Tus-Resumable must say so."""
+
+    status = 412
+    title = "Unsupported tus version"
+
+
 class UploadTooLarge(RequestError):
-    """The body or the picture is larger than this server accepts."""
+    """The body, the picture or the archive is larger than this server accepts."""
 
     status = 413
     title = "Upload too large"
@@ -123,11 +158,88 @@ class UnsupportedImage(RequestError):
     title = "Unsupported image"
 
 
+class UnsupportedArchive(RequestError):
+    """The bytes are not an archive of a supported kind: zip, tar, tar.gz or tar.zst."""
+
+    status = 415
+    title = "Unsupported archive"
+
+
+class UnsupportedBody(RequestError):
+    """The body has another media type than this resource takes."""
+
+    status = 415
+    title = "Unsupported body"
+
+
 class UnreadableImage(RequestError):
     """The picture says what it is, but cannot be decoded: it is truncated or damaged."""
 
     status = 422
     title = "Unreadable image"
+
+
+class DamagedEntry(RequestError):
+    """The entry is truncated, packed in a way that is not supported, or not what the archive says of it."""
+
+    status = 422
+    title = "Damaged entry"
+
+
+class EncryptedEntry(RequestError):
+    """The entry is encrypted. Archives must be sent without a password."""
+
+    status = 422
+    title = "Encrypted entry"
+
+
+class NoRegularFile(RequestError):
+    """The entry is a link, a device or something else that holds no picture of its own."""
+
+    status = 422
+    title = "Not a regular file"
+
+
+class UnsafeName(RequestError):
+    """The entry's name is absolute, leads out of the archive, is not UTF-8 or cannot be shown."""
+
+    status = 422
+    title = "Unsafe name"
+
+
+class DuplicateEntry(RequestError):
+    """Another entry before this one has the same name."""
+
+    status = 422
+    title = "Duplicate entry"
+
+
+class BrokenArchive(RequestError):
+    """The archive cannot be read to its end: it is truncated or damaged. What came before is kept."""
+
+    status = 422
+    title = "Broken archive"
+
+
+class InvalidManifest(RequestError):
+    """The archive's manifest cannot be used, so no entry was accepted."""
+
+    status = 422
+    title = "Invalid manifest"
+
+
+class UploadLocked(RequestError):
+    """Another request is writing this upload. Retry-After says when to try again."""
+
+    status = 423
+    title = "Upload locked"
+
+
+class ChecksumMismatch(RequestError):
+    """The bytes that arrived do not have the checksum that the request gave; none of them were kept."""
+
+    status = 460  # tus's own
+    title = "Checksum mismatch"
 
 
 class TooManyRequests(RequestError):

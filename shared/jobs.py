@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from shared.database import Database, now_us
 from shared.errors import AttemptsExhausted, IdempotencyConflict, StageError
 from shared.ids import new_id
-from shared.lifecycle import TERMINAL, Event, Status, sources, target
+from shared.lifecycle import TERMINAL, Event, Status, first_stage, sources, target
 from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow
 
 SECOND = 1_000_000  # microseconds
@@ -60,6 +60,11 @@ class NewJob:
     height: int | None = None
     artifacts: tuple[NewArtifact, ...] = ()
     expires_in_s: float | None = None
+    batch_id: str | None = None
+    entry: int | None = None  # its number in the archive
+    entry_name: str | None = None
+    custom_id: str | None = None
+    true_label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,42 @@ def create(db: Database, new: NewJob, redispatch_s: float, idempotency: Idempote
             raise
         return False
     return True
+
+
+# What a job keeps when it is run again; the old deadline is not the new one's.
+KEPT = (
+    "pipeline", "question", "lang", "answered", "external", "age", "sex", "site", "client_metadata", "filename",
+    "media_type", "sha256", "size_bytes", "width", "height", "entry_name", "custom_id", "true_label",
+)  # fmt: skip
+
+
+def again(row: JobRow, new_id: str, *, lane: str = "interactive") -> NewJob:
+    """The same as a new job, without its picture."""
+    kept = {name: getattr(row, name) for name in KEPT} | {"question": row.question or ""}
+    return NewJob(id=new_id, retry_of=row.id, stage=first_stage(), lane=lane, **kept)
+
+
+def insert_many(session: Session, new: Sequence[NewJob]) -> None:
+    """Insert queued jobs of an archive, with their artifacts; they are in line for the bulk window at once."""
+    if not new:
+        return
+    now = session.scalar(select(now_us()))
+    assert now is not None
+    rows = [_queued(one, now) for one in new]
+    # A column that is null for all of them need not be named: half of what an INSERT costs is its values.
+    empty = set(rows[0]).difference(*({name for name in row if row[name] is not None} for row in rows))
+    for row in rows:
+        for name in empty:
+            del row[name]
+    session.connection().execute(insert(JOBS), rows)
+    _add_artifacts(session, ((one.id, artifact) for one in new for artifact in one.artifacts))
+
+
+def _queued(new: NewJob, now: int) -> dict[str, Any]:
+    row = vars(new) | {"status": Status.QUEUED.value, "created_at": now, "not_before": now, "due_at": now}
+    row["deadline_at"] = None if new.expires_in_s is None else now + int(new.expires_in_s * SECOND)
+    del row["artifacts"], row["expires_in_s"]
+    return row
 
 
 def repeated(db: Database, idempotency: Idempotency) -> str | None:
@@ -285,6 +326,7 @@ def _columns(
     if event is Event.RETRY and failures >= max_attempts:
         event = Event.FAIL
     waits = now + int(outcome.pause_s * SECOND)
+    personal = outcome.lane == "interactive"
     columns = outcome.values | {
         "status": target(event).value,
         "claim_id": None,
@@ -293,8 +335,9 @@ def _columns(
         "version": row.version + 1,
         "failures": 0 if event is Event.ADVANCE else failures,
         "not_before": waits if event is Event.RETRY else now,
-        # After ADVANCE the worker dispatches itself; after RETRY and RELEASE the sweeper does, when due.
-        "due_at": now + int(redispatch_s * SECOND) if event is Event.ADVANCE else waits,
+        # After ADVANCE the worker dispatches itself, people's jobs at least; an archive's wait for the window.
+        # After RETRY and RELEASE the sweeper does, when due.
+        "due_at": now + int(redispatch_s * SECOND) if event is Event.ADVANCE and personal else waits,
         "dispatches": 0,
         "stage": outcome.stage or row.stage,
         "completed_at": now if target(event) in TERMINAL else None,
@@ -334,21 +377,24 @@ def _end_attempts(session: Session, rows: list[dict[str, Any]], now: int, outcom
 def _add_artifacts(session: Session, artifacts: Iterable[tuple[str, NewArtifact]]) -> None:
     rows = [{"job_id": job_id} | vars(artifact) for job_id, artifact in artifacts]
     if rows:
-        session.execute(insert(ARTIFACTS), rows)
+        session.connection().execute(insert(ARTIFACTS), rows)
 
 
 def cancel(db: Database, job_id: str) -> bool:
     """Stop a job that has not ended; False when it has, or when there is none."""
-    return job_id in _end(db, Event.CANCEL, JobRow.id == job_id)
+    return job_id in end(db, Event.CANCEL, JobRow.id == job_id)
 
 
 def expire(db: Database) -> dict[str, int]:
     """End every job whose deadline has passed: job id to its new version."""
-    return _end(db, Event.EXPIRE, JobRow.deadline_at < now_us(), skip_locked=True)
+    return end(db, Event.EXPIRE, JobRow.deadline_at < now_us(), skip_locked=True)
 
 
-def _end(db: Database, event: Event, condition: Any, *, skip_locked: bool = False) -> dict[str, int]:
-    """A sweeper skips rows that somebody is writing: they come round again, and waiting makes deadlocks."""
+def end(db: Database, event: Event, condition: Any, *, skip_locked: bool = False) -> dict[str, int]:
+    """End up to 500 unfinished jobs by CANCEL or EXPIRE: job id to new version.
+
+    A sweeper skips rows that somebody is writing: they come round again, and waiting makes deadlocks.
+    """
 
     def work(session: Session) -> dict[str, int]:
         found = session.execute(
@@ -432,12 +478,17 @@ def reap(db: Database, max_attempts: int) -> dict[str, int]:
 
 
 def due(db: Database, redispatch_s: float, limit: int = 1000) -> list[JobRow]:
-    """Queued jobs to dispatch now; each is due again after `redispatch_s`, doubling."""
+    """People's queued jobs to dispatch now; each is due again after `redispatch_s`, doubling.
+
+    Those of archives wait for the window: shared/window.py.
+    """
 
     def work(session: Session) -> list[JobRow]:
         rows = session.scalars(
             select(JobRow)
-            .where(JobRow.status == Status.QUEUED.value, JobRow.due_at <= now_us())
+            .where(
+                JobRow.lane == "interactive", JobRow.status == Status.QUEUED.value, JobRow.due_at <= now_us()
+            )
             .order_by(JobRow.due_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -458,8 +509,8 @@ def due(db: Database, redispatch_s: float, limit: int = 1000) -> list[JobRow]:
 def erase(db: Database, job_id: str) -> bool:
     """Forget what an ended job was about; the bare row stays. False when it has not ended."""
     forgotten = dict.fromkeys(
-        ("question", "age", "sex", "site", "client_metadata", "filename", "sha256", "findings", "grades",
-         "segments", "warnings", "answer", "error_detail")
+        ("question", "age", "sex", "site", "client_metadata", "filename", "entry_name", "custom_id",
+         "true_label", "sha256", "findings", "grades", "segments", "warnings", "answer", "error_detail")
     )  # fmt: skip
 
     def work(session: Session) -> bool:

@@ -185,6 +185,10 @@ class Job(Body):
     eta_s: float | None
     progress: float
     batch_id: str | None
+    entry: int | None = None  # its number in the batch's archive
+    entry_name: str | None = None  # its path there
+    custom_id: str | None = None  # the client's own, of the manifest
+    true_label: str | None = None  # what the manifest knows it to be
     retry_of: str | None
     question: str | None
     lang: Lang

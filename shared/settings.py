@@ -67,6 +67,36 @@ class Settings:
         50_000_000, "Most pixels a picture may claim in its header", low=1, high=500_000_000
     )
 
+    # Archives
+    max_archive_bytes: int = setting(
+        20 * 2**30, "Largest archive, in bytes, as it is sent", low=1024, high=2**42
+    )
+    max_entries: int = setting(100_000, "Most pictures in one archive", low=1, high=1_000_000)
+    max_unpacked_bytes: int = setting(
+        200 * 2**30, "Most bytes that an archive may unpack to", low=1024, high=2**44
+    )
+    max_ratio: int = setting(
+        200, "Most times that an archive, or an entry, may unpack to its own size", low=2, high=100_000
+    )
+    archive_threads: int = setting(2, "Archives that an archive worker reads at once", low=1, high=64)
+    archive_group: int = setting(256, "Entries of an archive that share a transaction", low=1, high=2_000)
+    bulk_window: int = setting(
+        4,
+        "Messages of up to 64 of archives' jobs that are under way per pipeline; fewer than MEDQ_VISION_THREADS",
+        low=1,
+        high=255,
+    )
+    bulk_answers: int = setting(
+        12,
+        "Answers to archives' jobs that are under way; fewer than MEDQ_ANSWER_THREADS",
+        low=1,
+        high=511,
+    )
+    upload_keep_s: float = setting(
+        24 * 3600.0, "An upload in pieces is forgotten when nothing arrives for this long", low=60, high=2**22
+    )
+    max_uploads: int = setting(64, "Uploads in pieces that may be unfinished at once", low=1, high=10_000)
+
     # Life of a job
     lease_s: float = setting(
         30.0, "A claim is lost when its worker is silent for this long", low=1, high=3600
@@ -245,6 +275,10 @@ def _contradictions(settings: Settings) -> list[str]:
         wrong.append(f"MEDQ_DATABASE_URL: must start with one of {', '.join(DATABASE_SCHEMES)}")
     if settings.broker_url and not settings.broker_url.startswith(BROKER_SCHEMES):
         wrong.append(f"MEDQ_BROKER_URL: must start with one of {', '.join(BROKER_SCHEMES)}")
+    if settings.bulk_window >= settings.vision_threads:
+        wrong.append("MEDQ_BULK_WINDOW: must be smaller than MEDQ_VISION_THREADS")
+    if settings.bulk_answers >= settings.answer_threads:
+        wrong.append("MEDQ_BULK_ANSWERS: must be smaller than MEDQ_ANSWER_THREADS")
     if settings.answers == "openai" and not settings.openai_api_key:
         wrong.append("OPENAI_API_KEY: MEDQ_ANSWERS=openai needs a key (any text for a server that asks none)")
     return wrong

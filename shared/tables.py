@@ -1,4 +1,4 @@
-"""The rows: jobs, their attempts and artifacts, and the keys that make a submit safe to repeat."""
+"""The rows: jobs, their attempts and artifacts, batches, uploads, and the keys that make a submit repeatable."""
 
 from typing import Any
 
@@ -50,6 +50,9 @@ MARIADB = {name.replace("mysql", "mariadb"): value for name, value in MYSQL.item
 TABLE = MYSQL | MARIADB
 
 
+ENTRY_NAME_LIMIT = 1024  # characters of an entry's path
+
+
 class Row(DeclarativeBase):
     """Times are microseconds since 1970 UTC, by the database's clock."""
 
@@ -70,16 +73,23 @@ class JobRow(Row):
     __tablename__ = "jobs"
     __table_args__ = (
         Index("ix_jobs_queue", "status", "stage", "lane", "id"),  # position in the queue
-        Index("ix_jobs_due", "status", "due_at"),  # sweeper: what to dispatch
+        Index("ix_jobs_due", "lane", "status", "due_at"),  # sweeper: what to dispatch
         Index("ix_jobs_lease", "status", "lease_until"),  # sweeper: who was lost
         Index("ix_jobs_claim", "claim_id"),
-        Index("ix_jobs_batch", "batch_id", "status"),
+        # What a batch has in line, and how many of its jobs stand where
+        Index("ix_jobs_batch", "batch_id", "status", "stage", "pipeline", "due_at", "id"),
+        # The archive's order; and an archive that is read again after a crash can double nothing
+        Index("uq_jobs_entry", "batch_id", "entry", unique=True),
         Index("ix_jobs_deadline", "status", "deadline_at"),
         TABLE,
     )
 
     id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)
     batch_id: Mapped[str | None] = mapped_column(Ascii(36))
+    entry: Mapped[int | None] = mapped_column(Integer())  # its number in the archive
+    entry_name: Mapped[str | None] = mapped_column(text_(ENTRY_NAME_LIMIT))  # its whole path there
+    custom_id: Mapped[str | None] = mapped_column(text_(255))  # the client's own
+    true_label: Mapped[str | None] = mapped_column(Ascii(64))  # what the manifest knows it to be
     retry_of: Mapped[str | None] = mapped_column(Ascii(36))
 
     # What was asked
@@ -129,6 +139,95 @@ class JobRow(Row):
     started_at: Mapped[int | None]  # the first claim
     completed_at: Mapped[int | None]
     erased_at: Mapped[int | None]
+
+
+class BatchRow(Row):
+    """Jobs that were submitted together. The archive lies in storage under `<batch id>/archive`."""
+
+    __tablename__ = "batches"
+    __table_args__ = (
+        Index("ix_batches_status", "status", "completed_at"),
+        Index("ix_batches_due", "status", "due_at"),
+        Index("ix_batches_owner", "owner", "id"),
+        Index("uq_batches_key", "key_sha256", unique=True),
+        TABLE,
+    )
+
+    id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)
+    owner: Mapped[str] = mapped_column(Ascii(64), default="")  # "": everybody's
+    status: Mapped[str] = mapped_column(Ascii(16))
+    version: Mapped[int] = mapped_column(default=1)  # the ETag
+
+    # What was sent
+    filename: Mapped[str | None] = mapped_column(text_(255))
+    media_type: Mapped[str | None] = mapped_column(Ascii(64))  # None: a rerun has no archive
+    sha256: Mapped[str | None] = mapped_column(Ascii(64))  # None until it is known
+    size_bytes: Mapped[int | None]
+    defaults: Mapped[dict[str, Any]]  # a job's fields as they were given, as text
+    rerun_of: Mapped[str | None] = mapped_column(Ascii(36))
+    rerun_only: Mapped[str | None] = mapped_column(Ascii(8))  # failed or all
+    key_sha256: Mapped[str | None] = mapped_column(Ascii(64))  # of the Idempotency-Key, for 24 hours
+    content_sha256: Mapped[str | None] = mapped_column(Ascii(64))
+
+    # How far the archive worker is; moved by shared/batches.py and by nobody else
+    claim_id: Mapped[str | None] = mapped_column(Ascii(36))
+    lease_until: Mapped[int | None]
+    due_at: Mapped[int]  # while receiving: when the sweeper dispatches it (again)
+    failures: Mapped[int] = mapped_column(Integer(), default=0)  # lost claims since the last checkpoint
+    entry: Mapped[int] = mapped_column(Integer(), default=0)  # the checkpoint: the first entry not dealt with
+    entries: Mapped[int | None] = mapped_column(
+        Integer()
+    )  # that there are; None until the first pass is over
+    accepted: Mapped[int] = mapped_column(Integer(), default=0)  # entries that became jobs
+    rejected: Mapped[int] = mapped_column(Integer(), default=0)  # entries that did not
+    error_slug: Mapped[str | None] = mapped_column(Ascii(64))
+    error_detail: Mapped[str | None] = mapped_column(long_text())
+
+    created_at: Mapped[int]
+    read_at: Mapped[int | None]  # the archive's end was reached, or where it is broken
+    completed_at: Mapped[int | None]  # its last job ended; with status canceled, that may be a moment later
+
+
+class RejectedRow(Row):
+    """An entry of an archive that became no job, with its problem."""
+
+    __tablename__ = "rejected"
+    __table_args__ = (TABLE,)
+
+    batch_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("batches.id"), primary_key=True)
+    entry: Mapped[int] = mapped_column(Integer(), primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(text_(ENTRY_NAME_LIMIT))  # what cannot be shown is escaped
+    slug: Mapped[str] = mapped_column(Ascii(64))
+    detail: Mapped[str] = mapped_column(long_text())
+    errors: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))  # [{"detail", "pointer"}] of fields
+
+
+class WindowRow(Row):
+    """A queue of bulk messages; whoever fills it up holds its row, so that two never fill it at once."""
+
+    __tablename__ = "windows"
+    __table_args__ = (TABLE,)
+
+    queue: Mapped[str] = mapped_column(Ascii(96), primary_key=True)
+    filled_at: Mapped[int]
+    turns: Mapped[dict[str, Any]]  # owner to the batch whose turn was last; the last owner comes last
+
+
+class UploadRow(Row):
+    """An archive that arrives in pieces; the bytes so far lie in storage under `<id>/archive`."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index("ix_uploads_expires", "expires_at"), TABLE)
+
+    id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)  # becomes the batch's
+    owner: Mapped[str] = mapped_column(Ascii(64), default="")
+    length: Mapped[int | None]  # in all; None: deferred
+    filename: Mapped[str | None] = mapped_column(text_(255))
+    client_metadata: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
+    token: Mapped[str | None] = mapped_column(Ascii(36))  # whose request writes it now
+    locked_until: Mapped[int | None]
+    created_at: Mapped[int]
+    expires_at: Mapped[int]
 
 
 class AttemptRow(Row):

@@ -1,4 +1,4 @@
-"""Starts a worker process: `python -m workers.app vision|answer|sweeper`.
+"""Starts a worker process: `python -m workers.app vision|answer|archive|sweeper`.
 
 Weights load and warm up here, before Celery starts: Celery swallows what its signal handlers raise,
 and a worker that serves without its model is worse than one that does not start.
@@ -22,7 +22,9 @@ from shared.queue import LANES, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
 from shared.storage import open_storage
 from workers.answer import AnswerStage, make_language_model
+from workers.archive import Archives
 from workers.attempt import Attempts, Stage
+from workers.refill import Refiller
 from workers.sweeper import Sweeper
 
 # sysexits.h: what is configured cannot work, and starting again would not help; supervisord.conf knows it.
@@ -33,12 +35,12 @@ log = structlog.get_logger(__name__)
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="workers.app", description="Start one MedQ worker process.")
-    parser.add_argument("role", choices=("vision", "answer", "sweeper"))
+    parser.add_argument("role", choices=("vision", "answer", "archive", "sweeper"))
     role = parser.parse_args().role
     try:
         settings = Settings.from_env()
         logs.configure(settings.log_level, settings.log_format, role)
-        {"vision": vision, "answer": answer, "sweeper": sweep}[role](settings)
+        {"vision": vision, "answer": answer, "archive": archive, "sweeper": sweep}[role](settings)
     except ServiceError as error:
         print(f"{role}: {error.title}: {error.detail}", file=sys.stderr)
         sys.exit(EXIT_CONFIG)
@@ -72,6 +74,33 @@ def answer(settings: Settings) -> None:
     serve(stage, [queue_name("answer", "all", lane) for lane in LANES], settings.answer_threads, settings)
 
 
+def archive(settings: Settings) -> None:
+    """Threads that each read one archive; at SIGTERM each stops at its next checkpoint."""
+    db, dispatcher, hints = (
+        connect(settings.sqlalchemy_url, pool_size=8),
+        Dispatcher(settings),
+        Hints(settings),
+    )
+    refiller = Refiller(db, dispatcher, hints, settings)
+    archives = Archives(db, open_storage(settings.storage_location), hints, refiller, settings)
+    queues = [queue_name("archive", "all", "bulk")]
+    celery = make_celery(settings, queues)
+    celery.task(name="medq.archive")(archives.message)
+
+    def shutting_down(**_: object) -> None:
+        archives.stop()
+        # One entry may be as long as the archive: its lease runs out, and another worker goes on.
+        timer = threading.Timer(settings.drain_s, os._exit, [0])
+        timer.daemon = True
+        timer.start()
+
+    worker_shutting_down.connect(shutting_down, weak=False)
+    log.info("ready", stage="archive", queues=queues, threads=settings.archive_threads)
+    consume(celery, "archive", settings.archive_threads)
+    refiller.close()
+    db.close()
+
+
 def sweep(settings: Settings) -> None:
     stop = threading.Event()
 
@@ -81,19 +110,23 @@ def sweep(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
     db = connect(settings.sqlalchemy_url)
-    Sweeper(db, Dispatcher(settings), Hints(settings), settings).run(stop)
+    storage = open_storage(settings.storage_location)
+    Sweeper(db, storage, Dispatcher(settings), Hints(settings), settings).run(stop)
 
 
 def serve(stage: Stage, queues: list[str], threads: int, settings: Settings) -> None:
     """Consume the stage's queues until SIGTERM."""
     db = connect(settings.sqlalchemy_url, pool_size=8)
-    attempts = Attempts(stage, db, Dispatcher(settings), Hints(settings), settings)
+    dispatcher, hints = Dispatcher(settings), Hints(settings)
+    refiller = Refiller(db, dispatcher, hints, settings)
+    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller)
     celery = make_celery(settings, queues)
     celery.task(name=f"medq.{stage.name}")(attempts.message)
     stop_in_time(attempts, db)
     log.info("ready", stage=stage.name, queues=queues, threads=threads)
     consume(celery, stage.name, threads)
     attempts.close()
+    refiller.close()
     db.close()
 
 

@@ -21,6 +21,7 @@ from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.tables import JobRow
 from workers.microbatch import Microbatcher
+from workers.refill import Refiller
 
 LONGEST_PAUSE_S = 300.0
 LARGEST_GROUP = 64  # single-id messages that share a transaction
@@ -57,9 +58,16 @@ class Attempts:
     """Runs messages for one stage: owns the claims of this process, and their leases."""
 
     def __init__(
-        self, stage: Stage, db: Database, dispatcher: Dispatcher, hints: Hints, settings: Settings
+        self,
+        stage: Stage,
+        db: Database,
+        dispatcher: Dispatcher,
+        hints: Hints,
+        settings: Settings,
+        refiller: Refiller,
     ) -> None:
         self.stage = stage
+        self._refiller = refiller
         self._db, self._dispatcher, self._hints, self._settings = db, dispatcher, hints, settings
         self._worker = f"{stage.name}@{socket.gethostname()}:{os.getpid()}"
         self._held: dict[str, set[str]] = {}  # claim id -> job ids that the database says are still ours
@@ -91,6 +99,7 @@ class Attempts:
                 self._record(outcomes)
         finally:
             self._let_go(claim)
+            self._refill(claim.jobs)
         return len(claim.jobs)
 
     def _run(self, claim: Claim) -> list[Outcome]:
@@ -165,17 +174,21 @@ class Attempts:
         return written
 
     def _dispatch_next(self, outcomes: Sequence[Outcome]) -> None:
-        """A person's jobs go one by one, so that no answer waits for another; an archive's go together."""
-        together: dict[tuple[str, str], list[str]] = {}
+        """A person's jobs go one by one, so that no answer waits for another; an archive's get in line."""
         for outcome in outcomes:
             if outcome.event is not Event.ADVANCE or outcome.stage is None:
                 continue
             if outcome.lane == "interactive":
                 self._dispatcher.dispatch([outcome.job_id], outcome.stage, "all", outcome.lane)
             else:
-                together.setdefault((outcome.stage, outcome.lane), []).append(outcome.job_id)
-        for (stage, lane), ids in together.items():
-            self._dispatcher.dispatch(ids, stage, "all", lane)
+                self._refiller.ask(outcome.stage, "all")
+
+    def _refill(self, ours: Sequence[JobRow]) -> None:
+        """A bulk message is over: the next one may go out, and its batch may have ended with it."""
+        bulk = [job for job in ours if job.lane == "bulk"]
+        for pipeline in {job.pipeline for job in bulk}:
+            self._refiller.ask(self.stage.name, pipeline)
+        self._refiller.ended({job.batch_id for job in bulk if job.batch_id})
 
     def _let_go(self, claim: Claim) -> None:
         with self._lock:

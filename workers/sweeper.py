@@ -1,15 +1,18 @@
-"""The sweeper: ends what ran out, and delivers again what waits too long. Two of them do no harm."""
+"""The sweeper: ends what ran out, delivers again what waits too long, fills windows. Two of them do no harm."""
 
 import threading
 from collections.abc import Iterable
 
 import structlog
 
-from shared import jobs
+from shared import batches, jobs, uploads
+from shared.catalog import PIPELINES
 from shared.database import Database
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
+from shared.storage import Storage
 from shared.tables import JobRow
+from workers.refill import refill
 
 FORGET_EVERY = 300  # rounds
 
@@ -19,8 +22,11 @@ log = structlog.get_logger(__name__)
 class Sweeper:
     """Every round looks at the database alone, so that a round that was cut short costs nothing."""
 
-    def __init__(self, db: Database, dispatcher: Dispatcher, hints: Hints, settings: Settings) -> None:
-        self._db, self._dispatcher, self._hints, self._settings = db, dispatcher, hints, settings
+    def __init__(
+        self, db: Database, storage: Storage, dispatcher: Dispatcher, hints: Hints, settings: Settings
+    ) -> None:
+        self._db, self._storage, self._settings = db, storage, settings
+        self._dispatcher, self._hints = dispatcher, hints
 
     def run(self, stop: threading.Event) -> None:
         rounds = 0
@@ -28,7 +34,7 @@ class Sweeper:
             try:
                 self.sweep()
                 if rounds % FORGET_EVERY == 0:
-                    jobs.forget_keys(self._db)
+                    self._forget()
             except Exception:
                 log.exception("sweep_failed")  # the database may be away; the next round tries again
             rounds += 1
@@ -37,12 +43,36 @@ class Sweeper:
         """One round."""
         lost = jobs.reap(self._db, self._settings.max_attempts)
         expired = jobs.expire(self._db)
+        ended = self._end_batches()
         # Not without a broker: each look doubles the wait until the next one.
-        due = jobs.due(self._db, self._settings.redispatch_s) if self._hints.ping() else []
-        self._deliver(due)
-        self._hints.publish(lost | expired)
-        if lost or expired or due:
-            log.info("swept", lost=len(lost), expired=len(expired), dispatched=len(due))
+        sent = self._send() if self._hints.ping() else 0
+        self._hints.publish(lost | expired | ended)
+        if lost or expired or sent:
+            log.info("swept", lost=len(lost), expired=len(expired), dispatched=sent)
+
+    def _end_batches(self) -> dict[str, int]:
+        """Cancel what canceled batches left, a step for each; end batches of which nothing is left."""
+        open_batches = batches.unsettled(self._db)
+        changed: dict[str, int] = {}
+        for batch_id in open_batches:
+            changed |= batches.cancel_jobs(self._db, batch_id)
+        return changed | batches.settle(self._db, open_batches)
+
+    def _send(self) -> int:
+        """People's jobs whose message seems lost, archives that nobody reads, and the windows."""
+        waiting = jobs.due(self._db, self._settings.redispatch_s)
+        self._deliver(waiting)
+        archives = batches.due(self._db, self._settings.redispatch_s)
+        for batch_id in archives:
+            self._dispatcher.dispatch([batch_id], "archive", "all", "bulk")
+        windows = [("vision", pipeline.group) for pipeline in PIPELINES.values()] + [("answer", "all")]
+        filled = sum(refill(self._db, self._dispatcher, self._settings, *one) for one in windows)
+        return len(waiting) + len(archives) + filled
+
+    def _forget(self) -> None:
+        jobs.forget_keys(self._db)
+        batches.forget_keys(self._db)
+        uploads.expire(self._db, self._storage)
 
     def _deliver(self, due: Iterable[JobRow]) -> None:
         """Together by queue; a job that was lost once goes alone, in case it was its worker's death."""

@@ -12,14 +12,17 @@ from sqlalchemy import select
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from api.app import create_app
-from shared import jobs
+from api.services import Services
+from shared import batches, jobs
 from shared.cards import Architecture, ModelCard, Preprocess, save_card
 from shared.catalog import SKIN_LABELS
 from shared.database import Database, connect
 from shared.errors import ImageFailed
 from shared.lifecycle import Event, Status
 from shared.settings import Settings
-from shared.tables import JobRow
+from shared.tables import BatchRow, JobRow
+from workers.archive import Archives
+from workers.refill import Refiller
 
 WEIGHTS = b"The API looks at the hash of these bytes and at nothing else."
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
@@ -120,12 +123,24 @@ class Live:
     def _work(self, after: int) -> None:
         started = False
         while not self._stopping.is_set():
+            self._read_archives()
             waiting = self._waiting()
             started |= len(waiting) >= after
             for job_id in waiting if started else []:
                 self.see(job_id)
                 self.finish(job_id)
+            batches.settle(self.db, batches.unsettled(self.db))
             time.sleep(0.02)
+
+    def _read_archives(self) -> None:
+        """With the archive worker itself."""
+        wanted = select(BatchRow.id).where(BatchRow.status == "receiving")
+        if not (ids := list(self.db.read(lambda session: session.scalars(wanted).all()))):
+            return
+        rooms: Services = self._app.extensions["medq"]
+        refiller = Refiller(self.db, rooms.dispatcher, rooms.hints, self.settings)
+        Archives(self.db, rooms.storage, rooms.hints, refiller, self.settings).message(ids)
+        refiller.close()
 
     def _waiting(self) -> list[str]:
         wanted = select(JobRow.id).where(JobRow.status == Status.QUEUED.value, JobRow.stage == "vision")
@@ -135,10 +150,13 @@ class Live:
         """The vision stage; fails if the test wants it so."""
         model = {"name": "skin", "version": "test", "sha256": SHA256}
         values = {"findings": findings(), "model": model, "warnings": self.warnings}
+        answered = select(JobRow.answered).where(JobRow.id == job_id)
         if self.error:
             self._record(job_id, "vision", Event.FAIL, {}, error=ImageFailed())
-        else:
+        elif self.db.read(lambda session: session.scalar(answered)):
             self._record(job_id, "vision", Event.ADVANCE, values, stage="answer")
+        else:
+            self._record(job_id, "vision", Event.FINISH, values)
 
     def finish(self, job_id: str) -> None:
         """The answer stage."""

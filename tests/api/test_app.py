@@ -16,7 +16,7 @@ pytestmark = ONE_DATABASE
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/v1", "/v1/jobs/", "/v1/batches", "/problems/", "/%ff", "/docs/x"]
+    "path", ["/nothing", "/v1", "/v1/jobs/", "/v1/batches/", "/problems/", "/%ff", "/docs/x"]
 )
 def test_what_is_not_there_is_a_problem(client: FlaskClient, path: str) -> None:
     body = assert_problem(client.get(path), 404, "not-found")

@@ -20,7 +20,7 @@ def test_the_process_answers(client: FlaskClient) -> None:
 def test_without_workers_jobs_are_accepted_and_the_lack_is_named(client: FlaskClient) -> None:
     body = client.get("/readyz").get_json()
     assert body["status"] == "degraded"
-    assert [lack["name"] for lack in body["degraded"]] == ["vision of skin", "answer"]
+    assert [lack["name"] for lack in body["degraded"]] == ["vision of skin", "answer", "archive"]
 
 
 @ONE_DATABASE
@@ -28,7 +28,8 @@ def test_without_workers_jobs_are_accepted_and_the_lack_is_named(client: FlaskCl
 def test_with_workers_for_every_stage_it_is_ready(
     client: FlaskClient, configured: Callable[..., Settings]
 ) -> None:
-    celery = make_celery(configured(), ["vision.skin.interactive", "answer.all.interactive"])
+    queues = ["vision.skin.interactive", "answer.all.interactive", "archive.all.bulk"]
+    celery = make_celery(configured(), queues)
     with start_worker(celery, pool="solo", perform_ping_check=False, shutdown_timeout=20):
         assert client.get("/readyz").get_json() == {"status": "ready", "degraded": []}
 

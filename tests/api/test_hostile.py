@@ -4,7 +4,7 @@ import zipfile
 from flask.testing import FlaskClient
 
 from api.services import Services
-from api.submit import BIDI_CONTROLS
+from shared.asked import BIDI_CONTROLS
 from tests.api.driving import ONE_DATABASE, blobs, post
 from tests.shared_data import shared_data
 

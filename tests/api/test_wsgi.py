@@ -6,12 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
+from api.client import Client
 from shared.settings import Settings, environment_with
+from tests.api.batching import zipped
+from tests.api.breaking import Wire
 from tests.api.driving import JPEG, ONE_DATABASE
 from tests.servers import free_port
 
@@ -73,3 +78,31 @@ def test_granian_serves_uploads_waits_and_stops_at_once(configured: Callable[...
         waiting.join(20)
         assert time.monotonic() - started < 5
         assert [answer.status_code for answer in answers] == [200]
+
+
+@pytest.mark.slow
+@ONE_DATABASE
+def test_granian_streams_archives_and_keeps_what_a_broken_wire_brought(
+    configured: Callable[..., Settings], tmp_path: Path
+) -> None:
+    archive = tmp_path / "big.zip"
+    archive.write_bytes(zipped({"noise.bin": bytes(256 * 2**20)}))
+    with served(configured()) as (url, process):
+        before = memory_kb(process.pid)
+        with archive.open("rb") as file:
+            made = httpx.post(f"{url}/v1/batches", files={"archive": ("a.zip", file)}, timeout=60)
+        assert (made.status_code, made.json()["size_bytes"]) == (202, archive.stat().st_size)
+        with Wire(int(url.rpartition(":")[2]), [20_000_000, 30_000_000]) as wire, Client(wire.url) as client:
+            seen: list[int] = []
+            batch = client.batch(archive, report=seen.append)
+            assert wire.broken == 2
+        assert batch.size_bytes == archive.stat().st_size
+        assert [size for size in seen if size == 0] == [0]  # it began once
+        assert memory_kb(process.pid) - before < 64 * 1024
+
+
+def memory_kb(pid: int) -> int:
+    """The most that the server's processes ever held."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    texts = [Path(f"/proc/{one.pid}/status").read_text() for one in family]
+    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if "VmHWM" in line)

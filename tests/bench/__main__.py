@@ -9,7 +9,7 @@ from rich.console import Console
 
 from shared.cards import load_card
 from shared.settings import ROOT, Settings
-from tests.bench import vision, whole
+from tests.bench import archive, batch, vision, whole
 from workers.serving import pick_device, pick_dtype
 
 
@@ -25,6 +25,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="medq-") as scratch:
         vision.bench(console, ROOT / "workers/models", Path(scratch))
         whole.bench(console, Path(scratch))
+        archive.bench(console, Path(scratch) / "archive")
+        batch.bench(console, ROOT / "workers/models", Path(scratch) / "batch")
 
 
 if __name__ == "__main__":

@@ -43,13 +43,13 @@ def drawn_pictures(count: int) -> list[bytes]:
     return pictures
 
 
-def queued_jobs(db: Database, settings: Settings, pictures: list[bytes]) -> list[str]:
+def queued_jobs(db: Database, settings: Settings, pictures: list[bytes], lane: str = "bulk") -> list[str]:
     """Rows and blobs as a submit leaves them, answer stage left out."""
     storage = open_storage(settings.storage_location)
     ids = []
     for data in pictures:
         job = jobs.NewJob(
-            id=new_id(), pipeline="skin", question="", lang="en", stage="vision", answered=False, lane="bulk"
+            id=new_id(), pipeline="skin", question="", lang="en", stage="vision", answered=False, lane=lane
         )
         storage.put(f"{job.id}/image", data)
         jobs.create(db, job, redispatch_s=3600)

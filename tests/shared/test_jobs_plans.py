@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, select
 
-from shared import jobs
+from shared import batches, jobs, window
 from shared.database import Database
 from shared.ids import new_id
 from shared.jobs import Outcome
 from shared.lifecycle import Event, Status
 from shared.tables import JobRow
+from tests.shared.test_window import batch
 
 ENDED, QUEUED, RUNNING = 2500, 2500, 64
 NEVER = 10**17
@@ -61,17 +62,21 @@ def watched(database: Database) -> Iterator[list[tuple[str, Any]]]:
 
 
 def plan(database: Database, statement: str, parameters: Any) -> list[str]:
-    """Which index each table is entered by; `everything` where it is none, or a walk along all of one."""
+    """Which index the jobs are entered by; `everything` where it is none, or a walk along all of one."""
     with database.engine.connect() as connection:
         if database.engine.dialect.name == "sqlite":
             steps = connection.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, parameters).all()
-            found = [step[-1] for step in steps if step[-1].startswith(("SEARCH", "SCAN"))]
+            found = [step[-1] for step in steps if step[-1].startswith(("SEARCH jobs", "SCAN jobs"))]
             return [
                 step.split("INDEX ")[1].split(" ")[0] if step.startswith("SEARCH") else "everything"
                 for step in found
             ]
         steps = connection.exec_driver_sql("EXPLAIN " + statement, parameters).all()
-        return ["everything" if step.type in ("ALL", "index") else step.key for step in steps if step.table]
+        return [
+            "everything" if step.type in ("ALL", "index") else step.key
+            for step in steps
+            if step.table == "jobs"
+        ]
 
 
 def entered(database: Database, call: Callable[[], Any]) -> set[str]:
@@ -143,3 +148,27 @@ def test_a_position_in_the_queue_is_counted_in_the_queues_index(
         .limit(1000)
     )
     assert entered(database, lambda: database.read(lambda s: s.scalars(query).all())) == {"ix_jobs_queue"}
+
+
+def test_batches_reach_their_jobs_by_their_own_indexes(database: Database) -> None:
+    """Three batches of thousands: what is asked of one does not touch the others."""
+    mine = batch(database, 2000)
+    for _ in range(2):
+        batch(database, 2000)
+    if database.engine.dialect.name != "sqlite":
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql("ANALYZE TABLE jobs, batches").all()
+    found = {
+        "counts": entered(database, lambda: database.read(lambda s: batches.counts(s, [mine]))),
+        "rows": entered(database, lambda: database.read(lambda s: batches.rows(s, mine, after=100))),
+        "settle": entered(database, lambda: batches.settle(database, [mine])),
+        "fill": entered(database, lambda: window.fill(database, "vision", "skin", 4, 30)),
+        "due": entered(database, lambda: jobs.due(database, 30)),
+    }
+    assert batches.cancel(database, mine)
+    found["cancel"] = entered(database, lambda: batches.cancel_jobs(database, mine))
+    assert found["counts"] == {"ix_jobs_batch"}
+    assert found["rows"] == {"uq_jobs_entry"}
+    assert found["settle"] == {"ix_jobs_batch"}
+    assert found["due"] <= {"ix_jobs_due", "id"}
+    assert "everything" not in found["fill"] | found["cancel"]

@@ -1,5 +1,6 @@
 """Blobs by job in a folder: all or nothing, by safe names only, and erased without a trace."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -116,6 +117,21 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     for use in (lambda: storage.put(f"{JOB}/image", b""), storage.check):
         with pytest.raises(StorageUnavailable):
             use()
+
+
+def test_a_writer_that_hung_holds_nothing_back_for_later(storage: FolderStorage) -> None:
+    """A tus client's connection may hang while another one goes on; what it had brought is there at once."""
+
+    def hung() -> Iterator[bytes]:
+        yield b"small"
+        assert storage.size(f"{JOB}/archive") == 10
+        storage.append(f"{JOB}/archive", 10, [b" and more"])
+        raise TimeoutError
+
+    storage.append(f"{JOB}/archive", 0, [b"first"])
+    with pytest.raises(StorageUnavailable):
+        storage.append(f"{JOB}/archive", 5, hung())
+    assert storage.get(f"{JOB}/archive") == b"firstsmall and more"
 
 
 def test_a_check_leaves_nothing_behind(storage: FolderStorage) -> None:

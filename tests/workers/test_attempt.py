@@ -18,6 +18,7 @@ from shared.settings import Settings
 from shared.tables import AttemptRow, JobRow
 from tests.servers import Redis
 from workers.attempt import Attempts, Found, pause_s
+from workers.refill import Refiller
 
 
 class Asked:
@@ -63,19 +64,21 @@ def stage() -> Asked:
 
 @pytest.fixture
 def start(stage: Asked, database: Database, settings: Callable[..., Settings]) -> Iterator[Start]:
-    started: list[tuple[Attempts, Dispatcher, Hints]] = []
+    started: list[tuple[Attempts, Refiller, Dispatcher, Hints]] = []
 
     def make(**overrides: Any) -> Attempts:
         chosen = settings(retry_base_s=0.0, **overrides)
         dispatcher, hints = Dispatcher(chosen), Hints(chosen)
-        attempts = Attempts(stage, database, dispatcher, hints, chosen)
-        started.append((attempts, dispatcher, hints))
+        refiller = Refiller(database, dispatcher, hints, chosen)
+        attempts = Attempts(stage, database, dispatcher, hints, chosen, refiller)
+        started.append((attempts, refiller, dispatcher, hints))
         return attempts
 
     yield make
     stage.gate.set()
-    for attempts, dispatcher, hints in started:
+    for attempts, refiller, dispatcher, hints in started:
         attempts.close()
+        refiller.close()
         dispatcher.close()
         hints.close()
 

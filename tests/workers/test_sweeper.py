@@ -12,6 +12,7 @@ from shared import jobs
 from shared.database import Database
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
+from shared.storage import open_storage
 from shared.tables import JobRow
 from tests.servers import Redis
 from workers.sweeper import Sweeper
@@ -25,7 +26,7 @@ def sweeper(database: Database, settings: Callable[..., Settings]) -> Iterator[C
         chosen = settings(**overrides)
         dispatcher, hints = Dispatcher(chosen), Hints(chosen)
         opened.extend((dispatcher, hints))
-        return Sweeper(database, dispatcher, hints, chosen)
+        return Sweeper(database, open_storage(chosen.storage_location), dispatcher, hints, chosen)
 
     yield make
     for one in opened:
