@@ -43,7 +43,7 @@ class Services:
         return cls(
             settings=settings,
             db=db,
-            storage=open_storage(settings.storage_location),
+            storage=open_storage(settings.storage_location, durable=settings.durable),
             dispatcher=Dispatcher(settings),
             hints=hints,
             # The other half of the threads stays free for requests that end at once.

@@ -1,8 +1,10 @@
 """Connects to SQLite or MySQL so that both behave alike: immediate writes, short locks, one clock."""
 
 import random
+import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, Engine, create_engine, event, text
@@ -42,6 +44,9 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        # SQLite has one writer. A thread that finds it busy sleeps up to 100 ms before it looks again, so the
+        # threads of a process queue here, and only processes meet at the file.
+        self._writer = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
         self._session = sessionmaker(engine, expire_on_commit=False, autoflush=False)
 
     def read(self, work: Callable[[Session], T]) -> T:
@@ -57,7 +62,7 @@ class Database:
         """
         for attempt in range(DEADLOCK_TRIES):
             try:
-                with self._session.begin() as session:
+                with self._writer, self._session.begin() as session:
                     if self.engine.dialect.name == "sqlite":
                         session.execute(text("BEGIN IMMEDIATE"))
                     return work(session)

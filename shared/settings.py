@@ -166,6 +166,11 @@ class Settings:
         return self.database_url or f"sqlite:///{quote(str(self.data_path / 'medq.sqlite3'))}"
 
     @property
+    def durable(self) -> bool:
+        """Whether a commit survives a power cut. The embedded SQLite's may not, so its blobs need not either."""
+        return not self.sqlalchemy_url.startswith("sqlite")
+
+    @property
     def redis_socket(self) -> Path:
         """The embedded broker's socket; a long data folder moves it to the folder for temporary files."""
         path = self.data_path / "redis.sock"

@@ -24,6 +24,7 @@ from shared.storage import open_storage
 from workers.answer import AnswerStage, make_language_model
 from workers.archive import Archives
 from workers.attempt import Attempts, Stage
+from workers.memory import keep_memory
 from workers.refill import Refiller
 from workers.sweeper import Sweeper
 
@@ -37,6 +38,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="workers.app", description="Start one MedQ worker process.")
     parser.add_argument("role", choices=("vision", "answer", "archive", "sweeper"))
     role = parser.parse_args().role
+    if role == "vision":
+        keep_memory("workers.app")
     try:
         settings = Settings.from_env()
         logs.configure(settings.log_level, settings.log_format, role)
@@ -63,7 +66,7 @@ def vision(settings: Settings) -> None:
         )
     models.watch()
     queues = [queue_name("vision", name, lane) for lane in LANES for name in models.pipelines]
-    stage = VisionStage(models, open_storage(settings.storage_location), settings)
+    stage = VisionStage(models, open_storage(settings.storage_location, durable=settings.durable), settings)
     serve(stage, queues, settings.vision_threads, settings)
     models.close()
 
@@ -82,7 +85,9 @@ def archive(settings: Settings) -> None:
         Hints(settings),
     )
     refiller = Refiller(db, dispatcher, hints, settings)
-    archives = Archives(db, open_storage(settings.storage_location), hints, refiller, settings)
+    archives = Archives(
+        db, open_storage(settings.storage_location, durable=settings.durable), hints, refiller, settings
+    )
     queues = [queue_name("archive", "all", "bulk")]
     celery = make_celery(settings, queues)
     celery.task(name="medq.archive")(archives.message)
@@ -110,7 +115,7 @@ def sweep(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
     db = connect(settings.sqlalchemy_url)
-    storage = open_storage(settings.storage_location)
+    storage = open_storage(settings.storage_location, durable=settings.durable)
     Sweeper(db, storage, Dispatcher(settings), Hints(settings), settings).run(stop)
 
 

@@ -13,6 +13,7 @@ from shared.catalog import PIPELINES
 from shared.images import Limits, decode
 from shared.preprocess import to_tensor
 from shared.settings import Settings
+from workers.memory import keep_memory
 from workers.serving import Models, Served, TorchForward
 
 MICROBATCH = 32
@@ -48,6 +49,7 @@ def pipelined(pictures: list[bytes], served: Served, forward: TorchForward, thre
 
 def main() -> None:
     """`python -m tests.bench.loops MODELS FOLDER`: answers each line on stdin with images/s of both loops."""
+    keep_memory("tests.bench.loops")
     models, folder = map(Path, sys.argv[1:])
     loaded = Models(raw_settings(models))
     served = loaded.served(PIPELINES["skin"].heads[0])
