@@ -1,7 +1,6 @@
 """The zip writer, judged by readers that are not ours."""
 
 import io
-import shutil
 import subprocess
 import tracemalloc
 import zipfile
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from api import zip_stream
 from api.zip_stream import ZipStream
+from tests.servers import needs
 
 Entry = tuple[str, list[bytes], bool]
 
@@ -83,13 +83,13 @@ def test_memory_does_not_grow_with_the_entries() -> None:
     assert peak < 4e6
 
 
-@pytest.mark.skipif(not shutil.which("unzip"), reason="unzip is not installed")
 def test_unzip_reads_it(tmp_path: Path) -> None:
+    unzip = needs("unzip", "unzip")
     path = tmp_path / "a.zip"
     path.write_bytes(
         b"".join(zipped([("results.csv", [b"a,b\r\n"] * 1000, True), ("m.png", [b"png"], False)]))
     )
-    subprocess.run(["unzip", "-q", path, "-d", tmp_path / "out"], check=True)
+    subprocess.run([unzip, "-q", path, "-d", tmp_path / "out"], check=True)
     assert (tmp_path / "out" / "m.png").read_bytes() == b"png"
     assert (tmp_path / "out" / "results.csv").read_bytes() == b"a,b\r\n" * 1000
     assert (tmp_path / "out" / "m.png").stat().st_mode & 0o777 == 0o644
