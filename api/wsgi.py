@@ -7,7 +7,9 @@ import threading
 from flask import Flask
 
 from api.app import create_app
+from api.bodies import Bodies
 from api.services import EXTENSION, Services
+from api.silence import Silence
 from shared import logs
 from shared.settings import Settings
 
@@ -19,6 +21,10 @@ def create() -> Flask:
     app = create_app(settings)
     rooms: Services = app.extensions[EXTENSION]
     rooms.waiters.start()
+    # Waits take up to half of the threads, archives and results a quarter; some stay free for what ends at once.
+    most = max(2, settings.api_threads // 4 - 1)
+    app.wsgi_app = Bodies(app.wsgi_app, most)  # type: ignore[method-assign]
+    Silence(settings.port).start()
     _end_waits_on_stop(rooms)
     return app
 
