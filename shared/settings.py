@@ -98,6 +98,12 @@ class Settings:
     upload_keep_s: float = setting(
         24 * 3600.0, "An upload in pieces is forgotten when nothing arrives for this long", low=60, high=2**22
     )
+    max_waiting: int = setting(
+        10_000, "People's jobs that may wait; past it a submit is answered with 429", low=1, high=10_000_000
+    )
+    min_free_bytes: int = setting(
+        2**30, "Nothing more is accepted when the blobs' folder has less space than this", low=0, high=2**50
+    )
     max_uploads: int = setting(64, "Uploads in pieces that may be unfinished at once", low=1, high=10_000)
 
     # Life of a job
