@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import structlog
 
 from shared import jobs
+from shared.clock import LONGEST_PAUSE_S
 from shared.database import Database
 from shared.errors import StageError, UnexpectedFault
 from shared.jobs import Claim, NewArtifact, Outcome
@@ -23,7 +24,6 @@ from shared.tables import JobRow
 from workers.microbatch import Microbatcher
 from workers.refill import Refiller
 
-LONGEST_PAUSE_S = 300.0
 LARGEST_GROUP = 64  # single-id messages that share a transaction
 
 log = structlog.get_logger(__name__)
