@@ -47,35 +47,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="package")
-def whole_room(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mariadb_server: MariaDB
-) -> Iterator[Room]:
+def whole_room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     folder = tmp_path_factory.mktemp("faults")
     sabotage = folder / "sabotage"
     sabotage.mkdir()
     tiny_model(folder / "models")
-    # Locks that nobody gives back are a fault of this suite, too, and it does not wait 10 s for them.
-    mariadb_server.execute("SET GLOBAL innodb_lock_wait_timeout = 1")
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SABOTAGE", str(sabotage))
         patch.setenv(
             "PYTHONPATH", os.pathsep.join(filter(None, [str(SABOTAGE), os.environ.get("PYTHONPATH")]))
         )
-        language_model, redis = LanguageModel(), Redis()
-        stack.callback(language_model.close)
-        stack.callback(redis.close)
+        language_model, redis, mariadb = LanguageModel(), Redis(), MariaDB(own_clock=True, lock_wait_s=1)
+        for one in (language_model, redis, mariadb):
+            stack.callback(one.close)
         redis.start()
-        settings = _settings(folder, mariadb_server, redis, language_model)
+        mariadb.start()
+        settings = _settings(folder, mariadb, redis, language_model)
         system = stack.enter_context(running(settings))
         db = connect(settings.sqlalchemy_url)
         stack.callback(db.close)
         room = Room(
-            system, settings, db, mariadb_server, redis, language_model, sabotage,
+            system, settings, db, mariadb, redis, language_model, sabotage,
             long=request.config.getoption("--long"), people=People(system.url),
         )  # fmt: skip
         request.config.stash[REPORTS] = room.reports
         yield room
-    mariadb_server.execute("SET GLOBAL innodb_lock_wait_timeout = 10")
 
 
 def _settings(folder: Path, mariadb: MariaDB, redis: Redis, language_model: LanguageModel) -> Settings:

@@ -61,6 +61,17 @@ def test_lock_timeouts(room: Room) -> None:
     assert set(meeting.outcomes) <= {"advance", "finish", "lose", "retry"}
 
 
+def test_clock_jumps(room: Room) -> None:
+    """An hour forward ends every lease; an hour back would keep jobs waiting for it to pass once more."""
+    with room.met("clock jumps by an hour", times=2 * room.times) as meeting:
+        for _ in range(room.times):
+            for offset_s in (3600, 0):
+                room.mariadb.set_clock(offset_s)
+                meeting.recovered()
+    assert set(meeting.outcomes) <= {"advance", "finish", "lose"}
+    assert "clock_set_back" in room.log("sweeper")
+
+
 def status(mariadb: MariaDB, name: str) -> int:
     connection = pymysql.connect(
         unix_socket=str(mariadb.socket), user=mariadb.USER, password=mariadb.PASSWORD
@@ -93,4 +104,4 @@ def lock_backwards(room: Room, work: Work, over: threading.Event, seed: int) -> 
         with suppress(pymysql.err.OperationalError), session(room) as cursor:  # the victim may be this one
             for job_id in ids:
                 cursor.execute("SELECT id FROM jobs WHERE id = %s FOR UPDATE", (job_id,))
-                over.wait(rng.uniform(0, 0.01))
+                over.wait(rng.uniform(0, 0.03))
