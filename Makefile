@@ -5,7 +5,7 @@ READY := .venv/.installed
 CARD_FOLDER = $(if $(OUT),--out "$(OUT)")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults check run train evaluate bench clean
+.PHONY: help demo test test-faults check run train evaluate bench soak clean
 .SUFFIXES:
 
 help: ## list these targets
@@ -42,6 +42,9 @@ evaluate: $(READY) ## measure the shipped network again; PIPELINE=skin DATA=fold
 
 bench: $(READY) ## measure speed against raw loops; takes minutes
 	@$(PY) -m tests.bench
+
+soak: $(READY) ## twice the load it can bear, 500 pollers and 200 long-polls, for MINUTES=10; is memory flat?
+	@$(PY) -m tests.bench.soak --minutes $(or $(MINUTES),10)
 
 clean: ## remove caches; .venv and var/ with its jobs stay
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
