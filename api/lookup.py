@@ -38,9 +38,10 @@ def row_of(room: Services, job_id: str) -> JobRow:
     return row
 
 
-def own_job(job_id: str) -> "Select[JobRow]":
+def own_job(job_id: str, whose: str | None = None) -> "Select[JobRow]":
     """Raises: NotFound when it is no id"""
-    return select(JobRow).where(JobRow.id == valid(job_id), JobRow.owner == owner())
+    mine = owner() if whose is None else whose
+    return select(JobRow).where(JobRow.id == valid(job_id), JobRow.owner == mine)
 
 
 def own_batch(batch_id: str) -> "Select[BatchRow]":
@@ -68,8 +69,9 @@ def batch_exists(room: Services, batch_id: str) -> bool:
     return room.db.read(lambda session: session.scalar(statement)) is not None
 
 
-def load(room: Services, job_id: str) -> Shown:
-    statement = own_job(job_id)
+def load(room: Services, job_id: str, whose: str | None = None) -> Shown:
+    """The caller's job; what runs on when the request is over, such as a stream, says whose."""
+    statement = own_job(job_id, whose)
 
     def work(session: Session) -> Shown:
         row = session.scalar(statement)

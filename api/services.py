@@ -37,6 +37,7 @@ class Services:
     presence: Presence
     transfers: Slots
     keys: KeyRing
+    streams: Slots
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -56,6 +57,8 @@ class Services:
             presence=Presence(settings),
             transfers=Slots(settings.api_threads // 4),
             keys=KeyRing(db),
+            # Of the half that may wait, so that a page whose stream is refused can still wait by requests.
+            streams=Slots(settings.api_threads // 4, "event streams are open"),
         )
 
     @property
