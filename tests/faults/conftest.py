@@ -88,7 +88,7 @@ def _settings(folder: Path, mariadb: MariaDB, redis: Redis, language_model: Lang
         openai_api_key="scripted",
         openai_base_url=language_model.url,
         openai_model="scripted-1",
-        openai_timeout_s=2.0,
+        openai_timeout_s=4.0,
         lease_s=3.0,
         redispatch_s=1.0,
         sweep_s=0.2,
