@@ -7,6 +7,7 @@ from shared.cards import ModelCard, load_card, verify
 from shared.catalog import Head, Pipeline
 from shared.errors import CardMismatch
 
+
 @dataclass(frozen=True)
 class Standing:
     """Whether a pipeline can run, why not, and the command that would change that."""

@@ -101,7 +101,9 @@ def segments(outlines: Outlines, head: Head, lang: Lang) -> list[Segment]:
     ]
 
 
-def _segment(outlines: Outlines, position: int, box: tuple[slice, slice], label: Label, lang: Lang) -> Segment:
+def _segment(
+    outlines: Outlines, position: int, box: tuple[slice, slice], label: Label, lang: Lang
+) -> Segment:
     inside = outlines.mask[box] == position
     height, width = outlines.mask.shape
     (top, bottom), (left, right) = ((side.start, side.stop) for side in box)
@@ -123,8 +125,7 @@ def position_of(across: float, down: float) -> Position:
     rows = ("upper", "middle", "lower")
     columns = ("left", "middle", "right")
     row, column = rows[min(2, int(3 * down))], columns[min(2, int(3 * across))]
-    place = "centre" if row == column == "middle" else f"{row} {column}"
-    return place  # type: ignore[return-value]
+    return "centre" if row == column == "middle" else f"{row} {column}"  # type: ignore[return-value]
 
 
 def mask_png(mask: Bytes, head: Head) -> bytes:

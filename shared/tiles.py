@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def _spans(length: int, size_px: int, overlap_px: int) -> list[tuple[int, slice]
     """Where tiles begin along one side, and what each of them decides: up to the middle of an overlap."""
     steps = -(-(length - size_px) // (size_px - overlap_px))  # rounded up
     starts = [round(step * (length - size_px) / steps) for step in range(steps + 1)] if steps else [0]
-    borders = [(left + size_px + right) // 2 for left, right in zip(starts, starts[1:], strict=False)]
+    borders = [(left + size_px + right) // 2 for left, right in pairwise(starts)]
     return [
         (start, slice(begin, end))
         for start, begin, end in zip(starts, [0, *borders], [*borders, length], strict=True)

@@ -21,7 +21,9 @@ Role = Literal["system", "user"]
 # What each file may and must use. A file that leaves one out is refused, so that nothing can drop out.
 VARIABLES: Mapping[Role, frozenset[str]] = {
     "system": frozenset({"language", "names"}),
-    "user": frozenset({"question", "findings", "segments", "grades", "age", "sex", "site", "warnings", "passages"}),
+    "user": frozenset(
+        {"question", "findings", "segments", "grades", "age", "sex", "site", "warnings", "passages"}
+    ),
 }
 LANGUAGE_NAMES: Mapping[Lang, str] = {"en": "English", "ko": "Korean (한국어)", "fr": "French (français)"}
 NO_QUESTION: Mapping[Lang, str] = {

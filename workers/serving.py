@@ -27,9 +27,7 @@ log = structlog.get_logger(__name__)
 class TorchForward:
     """One network on one device: bytes in, what shared.heads.read_out makes of the logits out."""
 
-    def __init__(
-        self, network: Network, card: ModelCard, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, network: Network, card: ModelCard, device: torch.device, dtype: torch.dtype) -> None:
         self._network = for_inference(network, device, dtype)
         self._card, self._device, self._dtype = card, device, dtype
 

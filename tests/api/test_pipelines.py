@@ -15,7 +15,9 @@ def test_every_pipeline_is_listed_with_labels_in_every_language(client: FlaskCli
     assert [item["name"] for item in items] == list(PIPELINES)
     skin = items[0]
     assert skin["available"]
-    assert {"code": "mel", "en": "Melanoma", "ko": "흑색종", "fr": "Mélanome", "colour": None} in skin["labels"]
+    assert {"code": "mel", "en": "Melanoma", "ko": "흑색종", "fr": "Mélanome", "colour": None} in skin[
+        "labels"
+    ]
     assert len(skin["sites"]) == 15
     assert [head["optional"] for head in skin["heads"]] == [False, True]
     assert skin["heads"][1]["labels"][1]["colour"] == "#00ffff"

@@ -115,9 +115,7 @@ def test_a_mask_is_the_networks_own(
 ) -> None:
     card, head = tiny_model(tmp_path / "models", name), PIPELINES[name].heads[0]
     found = stage().begin(job(name), never)()
-    logits = torch.from_numpy(
-        by_hand(tmp_path / "models" / name, head, decode(picture(3, SIZE), Limits()))
-    )
+    logits = torch.from_numpy(by_hand(tmp_path / "models" / name, head, decode(picture(3, SIZE), Limits())))
     expected = enlarged(torch.softmax(logits, 0).numpy(), SIZE, smallest_areas(card))
     with Image.open(io.BytesIO(storage.get("a/mask"))) as mask:
         assert (np.asarray(mask) == expected.mask).mean() > 0.999
@@ -173,7 +171,9 @@ def test_a_picture_is_graded_for_every_condition_in_one_pass(
     tiny_model(tmp_path / "models", "scalp")
     head = PIPELINES["scalp"].heads[0]
     found = stage().begin(job("scalp", lang="ko"), never)().values["grades"]
-    logits = by_hand(tmp_path / "models/scalp", head, decode(picture(3, SIZE), Limits(), at_least_px=32)).reshape(6, 4)
+    logits = by_hand(
+        tmp_path / "models/scalp", head, decode(picture(3, SIZE), Limits(), at_least_px=32)
+    ).reshape(6, 4)
     assert [grade["condition"] for grade in found] == [label.code for label in head.labels]
     assert [grade["grade"] for grade in found] == logits.argmax(axis=1).tolist()
     for grade in found:

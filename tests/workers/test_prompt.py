@@ -70,7 +70,13 @@ def test_the_prompt_holds_the_grades():
     grade = Grade(condition="dandruff", name="x", grade=2, grade_name="x", probabilities=[0.1, 0.2, 0.6, 0.1])
     data = blocks(build_prompt(case(pipeline="scalp", site="crown", findings=(), grades=(grade,))))
     assert data["grades"] == [
-        {"condition": "dandruff", "name": "Dandruff", "grade": 2, "grade_name": "moderate", "probability": 0.6}
+        {
+            "condition": "dandruff",
+            "name": "Dandruff",
+            "grade": 2,
+            "grade_name": "moderate",
+            "probability": 0.6,
+        }
     ]
     assert data["findings"] == []
 
