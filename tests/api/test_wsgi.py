@@ -106,6 +106,24 @@ def test_granian_streams_archives_and_keeps_what_a_broken_wire_brought(
 
 @pytest.mark.slow
 @ONE_DATABASE
+def test_a_worker_ends_with_its_parent(configured: Callable[..., Settings]) -> None:
+    with served(configured()) as (_, process):
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert workers
+        process.kill()
+        process.wait()
+        wait_for(lambda: not any(map(alive, workers)))
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.slow
+@ONE_DATABASE
 def test_half_open_uploads_leave_threads_for_everybody_else(configured: Callable[..., Settings]) -> None:
     with served(configured(api_threads=12)) as (url, _), ExitStack() as stack:
         for _ in range(30):
