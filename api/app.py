@@ -4,6 +4,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from api import (
+    audited,
     batches,
     deliveries,
     docs,
@@ -46,6 +47,7 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     guard.install(app)
     problems.install(app)
     limits.install(app, settings)
+    audited.install(app, settings)
     resources = (jobs, deliveries, events, batches, uploads, pipelines, sessions, health)
     for resource in resources:
         app.register_api(resource.api)

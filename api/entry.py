@@ -6,6 +6,7 @@ from dataclasses import replace
 import structlog
 
 from api import outbound
+from api.auth import actor
 from api.multipart import wrong_field
 from api.outbound import Allowed, Refused
 from api.services import Services
@@ -78,7 +79,7 @@ def enter(services: Services, new: NewJob, picture: bytes, idempotency: Idempote
 
 def _insert(services: Services, new: NewJob, idempotency: Idempotency | None) -> str | None:
     """Insert the row; the id of another job if its request came first."""
-    while not jobs.create(services.db, new, services.settings.redispatch_s, idempotency):
+    while not jobs.create(services.db, new, services.settings.redispatch_s, idempotency, actor()):
         assert idempotency is not None
         if first := jobs.repeated(services.db, idempotency):
             return first

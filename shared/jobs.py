@@ -12,7 +12,8 @@ from sqlalchemy import Table, bindparam, case, delete, func, insert, literal, or
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from shared import webhooks
+from shared import audit, webhooks
+from shared.audit import Actor
 from shared.database import Database, now_us
 from shared.errors import AttemptsExhausted, IdempotencyConflict, StageError
 from shared.ids import new_id
@@ -119,10 +120,16 @@ def _beside(column: Any) -> Any:
     return func.nullif(column, "")
 
 
-def create(db: Database, new: NewJob, redispatch_s: float, idempotency: Idempotency | None = None) -> bool:
+def create(
+    db: Database,
+    new: NewJob,
+    redispatch_s: float,
+    idempotency: Idempotency | None = None,
+    by: Actor | None = None,
+) -> bool:
     """Insert a queued job with its artifacts; False when another request with the same key was first.
 
-    `due_at` leaves the caller `redispatch_s` to deliver the first message itself.
+    `due_at` leaves the caller `redispatch_s` to deliver the first message itself. The audit log says `by` whom.
     """
     apart = ("artifacts", "expires_in_s", "webhook")
     columns = {name: value for name, value in vars(new).items() if name not in apart}
@@ -138,6 +145,8 @@ def create(db: Database, new: NewJob, redispatch_s: float, idempotency: Idempote
         _add_artifacts(session, ((new.id, artifact) for artifact in new.artifacts))
         if new.webhook:
             session.execute(insert(WebhookRow).values(job_id=new.id, **vars(new.webhook)))
+        if by:
+            audit.add(session, by, "submit", [new.id])
         if idempotency:
             # A key that the sweeper has not forgotten yet, though its 24 hours are over, may be used again.
             session.execute(
@@ -520,8 +529,8 @@ def due(db: Database, redispatch_s: float, limit: int = 1000) -> list[JobRow]:
     return db.write(work)
 
 
-def erase(db: Database, job_id: str) -> bool:
-    """Forget what an ended job was about; the bare row stays. False when it has not ended."""
+def erase(db: Database, job_id: str, by: Actor) -> bool:
+    """Forget what an ended job was about; the bare row and the audit log stay. False when it has not ended."""
     forgotten = dict.fromkeys(
         ("question", "age", "sex", "site", "client_metadata", "filename", "entry_name", "custom_id",
          "true_label", "sha256", "findings", "grades", "segments", "warnings", "answer", "error_detail")
@@ -539,6 +548,7 @@ def erase(db: Database, job_id: str) -> bool:
         session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job_id))
         session.execute(delete(IdempotencyRow).where(IdempotencyRow.job_id == job_id))
         webhooks.forget(session, job_id)
+        audit.add(session, by, "erase", [job_id])
         return True
 
     return db.write(work)

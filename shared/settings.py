@@ -118,6 +118,9 @@ class Settings:
     )
 
     # Life of a job
+    keep_days: float = setting(
+        0.0, "Jobs and batches are erased this many days after their end; 0: only by hand", low=0, high=36_500
+    )
     lease_s: float = setting(
         30.0, "A claim is lost when its worker is silent for this long", low=1, high=3600
     )

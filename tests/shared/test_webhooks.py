@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from shared import jobs, webhooks
+from shared.audit import NOBODY
 from shared.database import Database, now_us
 from shared.errors import NotFound
 from shared.jobs import NewJob, NewWebhook
@@ -165,7 +166,7 @@ def test_erasing_a_job_forgets_its_webhook(database: Database, ended: Callable[.
     webhooks.prepare(database)
     (due,) = webhooks.claim(database, 10)
     webhooks.note(database, due, FAILED)
-    assert jobs.erase(database, new.id)
+    assert jobs.erase(database, new.id, NOBODY)
     for table in (WebhookRow, DeliveryRow, DeliveryTryRow):
         count: Any = select(func.count()).select_from(table)
         assert database.read(lambda s, count=count: s.scalar(count)) == 0
