@@ -5,6 +5,7 @@ from flask_openapi3.openapi import OpenAPI
 
 from api import (
     batches,
+    deliveries,
     docs,
     events,
     guard,
@@ -45,7 +46,7 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     guard.install(app)
     problems.install(app)
     limits.install(app, settings)
-    resources = (jobs, events, batches, uploads, pipelines, sessions, health)
+    resources = (jobs, deliveries, events, batches, uploads, pipelines, sessions, health)
     for resource in resources:
         app.register_api(resource.api)
     app.register_blueprint(docs.pages)

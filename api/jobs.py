@@ -14,7 +14,7 @@ from werkzeug.wsgi import wrap_file
 from api import problems
 from api.auth import owner
 from api.checked import checked
-from api.entry import IMAGE, enter, require
+from api.entry import IMAGE, enter, require, webhook_of
 from api.listing import JobFilter, select_page
 from api.lookup import hold, load, row_of, valid, version_of, wait_for_end
 from api.services import Services, services
@@ -185,6 +185,7 @@ def _new_job(form: SubmitForm, info: images.ImageInfo) -> NewJob:
         width=info.width,
         height=info.height,
         expires_in_s=form.expires_in_s,
+        webhook=webhook_of(services(), form),
     )
 
 

@@ -12,11 +12,12 @@ from sqlalchemy import Table, bindparam, case, delete, func, insert, literal, or
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from shared import webhooks
 from shared.database import Database, now_us
 from shared.errors import AttemptsExhausted, IdempotencyConflict, StageError
 from shared.ids import new_id
 from shared.lifecycle import TERMINAL, Event, Status, first_stage, sources, target
-from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow
+from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow, WebhookRow
 
 SECOND = 1_000_000  # microseconds
 IDEMPOTENCY_S = 24 * 3600
@@ -33,6 +34,14 @@ class NewArtifact:
     media_type: str
     sha256: str
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class NewWebhook:
+    """Who is told of a job's end, and with `stages` of every stage's end too."""
+
+    url: str
+    stages: bool
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ class NewJob:
     height: int | None = None
     artifacts: tuple[NewArtifact, ...] = ()
     expires_in_s: float | None = None
+    webhook: NewWebhook | None = None
     batch_id: str | None = None
     entry: int | None = None  # its number in the archive
     entry_name: str | None = None
@@ -114,7 +124,8 @@ def create(db: Database, new: NewJob, redispatch_s: float, idempotency: Idempote
 
     `due_at` leaves the caller `redispatch_s` to deliver the first message itself.
     """
-    columns = {name: value for name, value in vars(new).items() if name not in ("artifacts", "expires_in_s")}
+    apart = ("artifacts", "expires_in_s", "webhook")
+    columns = {name: value for name, value in vars(new).items() if name not in apart}
 
     def work(session: Session) -> None:
         now = session.scalar(select(now_us()))
@@ -125,6 +136,8 @@ def create(db: Database, new: NewJob, redispatch_s: float, idempotency: Idempote
             insert(JobRow).values(status=Status.QUEUED.value, deadline_at=deadline, **times, **columns)
         )
         _add_artifacts(session, ((new.id, artifact) for artifact in new.artifacts))
+        if new.webhook:
+            session.execute(insert(WebhookRow).values(job_id=new.id, **vars(new.webhook)))
         if idempotency:
             # A key that the sweeper has not forgotten yet, though its 24 hours are over, may be used again.
             session.execute(
@@ -176,7 +189,7 @@ def insert_many(session: Session, new: Sequence[NewJob]) -> None:
 def _queued(new: NewJob, now: int) -> dict[str, Any]:
     row = vars(new) | {"status": Status.QUEUED.value, "created_at": now, "not_before": now, "due_at": now}
     row["deadline_at"] = None if new.expires_in_s is None else now + int(new.expires_in_s * SECOND)
-    del row["artifacts"], row["expires_in_s"]
+    del row["artifacts"], row["expires_in_s"], row["webhook"]
     return row
 
 
@@ -525,6 +538,7 @@ def erase(db: Database, job_id: str) -> bool:
             return False
         session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job_id))
         session.execute(delete(IdempotencyRow).where(IdempotencyRow.job_id == job_id))
+        webhooks.forget(session, job_id)
         return True
 
     return db.write(work)

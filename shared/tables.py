@@ -305,3 +305,50 @@ class SessionRow(Row):
     key_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("api_keys.id"), index=True)
     created_at: Mapped[int]
     expires_at: Mapped[int]
+
+
+class WebhookRow(Row):
+    """Who wants to hear of a job. Written by shared/webhooks.py, and by the submit that names it."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index("ix_webhooks_open", "closed_at", "job_id"), TABLE)
+
+    job_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("jobs.id"), primary_key=True)
+    url: Mapped[str] = mapped_column(Ascii(2000))
+    stages: Mapped[bool]  # whether it also wants to hear of each stage's end
+    seen: Mapped[int] = mapped_column(Integer(), default=0)  # the last attempt that was told of
+    closed_at: Mapped[int | None]  # the job's end was told of
+
+
+class DeliveryRow(Row):
+    """One message to a webhook, and when it is tried next."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index("ix_deliveries_due", "status", "due_at"),
+        Index("ix_deliveries_job", "job_id", "id"),
+        TABLE,
+    )
+
+    id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)  # the webhook-id
+    job_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("jobs.id"))
+    event: Mapped[str] = mapped_column(Ascii(16))  # completed or stage
+    status: Mapped[str] = mapped_column(Ascii(16))  # waiting, delivered or failed
+    tries: Mapped[int] = mapped_column(Integer())
+    due_at: Mapped[int]  # while waiting: when anybody may try (again)
+    created_at: Mapped[int]
+    ended_at: Mapped[int | None]
+
+
+class DeliveryTryRow(Row):
+    """How one try of one delivery went."""
+
+    __tablename__ = "delivery_tries"
+    __table_args__ = (TABLE,)
+
+    delivery_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("deliveries.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer(), primary_key=True, autoincrement=False)
+    at: Mapped[int]
+    took_us: Mapped[int]
+    status: Mapped[int | None] = mapped_column(Integer())  # the receiver's, if it answered
+    error: Mapped[str | None] = mapped_column(Ascii(255))  # why not, in words of ours
