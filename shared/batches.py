@@ -295,7 +295,8 @@ def erase(db: Database, batch_id: str, by: Actor) -> bool:
     ended = (BatchRow.id == batch_id, BatchRow.completed_at.is_not(None), BatchRow.erased_at.is_(None))
 
     def work(session: Session) -> bool:
-        values = {"filename": None, "sha256": None, "defaults": {}, "error_detail": None, "key_sha256": None}
+        values: dict[str, Any] = dict.fromkeys(("filename", "sha256", "error_detail", "key_sha256"))
+        values["defaults"] = {}
         if not _set(session, ended, **values, erased_at=now_us(), version=BatchRow.version + 1):
             return False
         session.execute(delete(RejectedRow).where(RejectedRow.batch_id == batch_id))

@@ -104,12 +104,12 @@ def test_a_read_is_noted_once_per_actor_subject_and_hour(database: Database) -> 
     assert len(audit.entries(database, "job-1", 100)) == 4
 
 
-def test_what_a_process_noted_it_does_not_ask_the_database_again(database: Database) -> None:
+def test_what_a_process_noted_it_does_not_ask_the_database_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reads = Reads(database)
     reads.note(ANNA, ["job-1"], 5)
-    database.close()
-    database.engine = None  # type: ignore[assignment]
-    database._session = None  # type: ignore[assignment]
+    monkeypatch.setattr(database, "write", lambda work: pytest.fail("asked again"))
     reads.note(ANNA, ["job-1"], 6)
 
 
