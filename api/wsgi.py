@@ -9,6 +9,7 @@ from flask import Flask
 
 from api.app import create_app
 from api.bodies import Bodies
+from api.courier import Courier
 from api.services import EXTENSION, Services
 from api.silence import Silence
 from shared import logs
@@ -29,6 +30,8 @@ def create() -> Flask:
     most = max(2, settings.api_threads // 4 - 1)
     app.wsgi_app = Bodies(app.wsgi_app, most)  # type: ignore[method-assign]
     Silence(settings.port).start()
+    if settings.webhook_secret:
+        Courier(rooms).start()
     _end_waits_on_stop(rooms)
     return app
 
