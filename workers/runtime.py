@@ -5,6 +5,7 @@ as long as another thread is busy with a message: measured on 2 cores from messa
 reached 0.69 of a raw loop with torch and 1.08 with OpenVINO.
 """
 
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,9 +46,12 @@ def openvino_runtime(network: Network, card: ModelCard, threads: int) -> Runtime
 
     Raises: RuntimeError if OpenVINO has no counterpart of an operation
     """
-    import openvino  # here, since a worker with a GPU needs none
-
-    model = _converted(_traced(network, card.preprocess), card.preprocess.size_px)
+    openvino = _import_openvino()
+    with warnings.catch_warnings():
+        # That mean and std become constants is meant, and that tracing is on its way out of torch is known:
+        # OpenVINO takes four times as long over what is to replace it.
+        warnings.simplefilter("ignore")
+        model = _converted(_traced(network, card.preprocess), card.preprocess.size_px)
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     if threads:
         options["INFERENCE_NUM_THREADS"] = str(threads)
@@ -75,19 +79,24 @@ class _FromBytes(nn.Module):
 def _traced(network: Network, preprocess: Preprocess) -> torch.jit.ScriptModule:
     module = _FromBytes(for_inference(network, torch.device("cpu"), torch.float32), preprocess).eval()
     pictures = torch.zeros((2, preprocess.size_px, preprocess.size_px, 3), dtype=torch.uint8)
-    with torch.no_grad(), warnings.catch_warnings():
-        # Tracing is on its way out of torch; OpenVINO takes four times as long over what is to replace it.
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with torch.no_grad():
         return torch.jit.freeze(torch.jit.trace(module, pictures, check_trace=False))  # type: ignore[no-any-return,no-untyped-call]
 
 
-def _converted(traced: torch.jit.ScriptModule, size_px: int) -> Any:
-    """OpenVINO's model of (N, S, S, 3) uint8.
+def _import_openvino() -> Any:
+    """Not at the top, since a worker with a GPU needs none.
 
-    Its front end is asked without `openvino.convert_model`, which tells Google Analytics of every conversion
-    unless the user has run a program of theirs that forbids it: from here nothing goes out.
+    OpenVINO tells Google Analytics that it was imported, and of every conversion, unless the user has run a
+    program of theirs that forbids it, or this package is missing. Nothing may go out from here.
     """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def _converted(traced: torch.jit.ScriptModule, size_px: int) -> Any:
+    """OpenVINO's model of (N, S, S, 3) uint8, by its front end: `openvino.convert_model` takes ten times as long."""
     from openvino import PartialShape, Type
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
