@@ -155,7 +155,11 @@ class Settings:
         "auto",
         "Arithmetic of the networks; auto: bfloat16 where the device has it and the card shows equal findings",
     )
-    vision_threads: int = setting(24, "Messages that a vision worker holds at once", low=1, high=256)
+    runtime: Literal["auto", "torch"] = setting(
+        "auto",
+        "What computes networks; auto: OpenVINO on a CPU in float32 where it finds what torch finds, else torch",
+    )
+    vision_threads: int = setting(96, "Messages that a vision worker holds at once", low=1, high=256)
     torch_threads: int = setting(
         0, "Threads of one forward pass on the CPU; 0: one per core", low=0, high=256
     )
