@@ -65,7 +65,32 @@ KEPT_KEYWORDS = (
     "PlaneOrientationSequence",
 )  # fmt: skip
 MODALITIES = frozenset(
-    ["CR", "CT", "DMS", "DX", "ES", "GM", "IO", "MG", "MR", "NM", "OP", "OPT", "OT", "PT", "PX", "RF", "RG", "RTDOSE", "RTIMAGE", "SC", "SM", "US", "XA", "XC"]
+    [
+        "CR",
+        "CT",
+        "DMS",
+        "DX",
+        "ES",
+        "GM",
+        "IO",
+        "MG",
+        "MR",
+        "NM",
+        "OP",
+        "OPT",
+        "OT",
+        "PT",
+        "PX",
+        "RF",
+        "RG",
+        "RTDOSE",
+        "RTIMAGE",
+        "SC",
+        "SM",
+        "US",
+        "XA",
+        "XC",
+    ]
 )
 KEPT_TAGS = {tag for keyword in KEPT_KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
 PIXEL_TAGS = {tag for keyword in PIXEL_KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
