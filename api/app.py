@@ -3,17 +3,33 @@
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from api import batches, docs, events, guard, health, jobs, pipelines, problems, uploads
+from api import (
+    about,
+    batches,
+    docs,
+    events,
+    guard,
+    health,
+    jobs,
+    pipelines,
+    problems,
+    report,
+    reviews,
+    uploads,
+)
+from api.about import VERSION
 from api.multipart import OVERHEAD_BYTES
 from api.services import EXTENSION, Services
 from shared.schemas import Problem
 from shared.settings import Settings
 
-VERSION = "0.1.0"
 ABOUT = (
     "A medical image and a question go in; findings, pictures and an answer in words come out. "
     "Not a medical device."
 )
+RESOURCES = (
+    jobs.api, events.api, reviews.api, report.api, batches.api, uploads.api, pipelines.api, about.api, health.api,
+)  # fmt: skip
 
 
 def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
@@ -32,7 +48,7 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     guard.install(app)
     problems.install(app)
-    for resource in (jobs.api, events.api, batches.api, uploads.api, pipelines.api, health.api):
+    for resource in RESOURCES:
         app.register_api(resource)
     app.register_blueprint(docs.pages)
     return app

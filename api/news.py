@@ -71,13 +71,13 @@ def news(seen: Seen, shown: Shown) -> list[Event]:
         found.append(Event(name, data, seen))
 
     if (shown.version, job.position) != (seen.version, seen.position):
-        names = ("id", "status", "stage", "position", "eta_s", "progress")
-        tell("status", _part(facts, *names), version=shown.version, position=job.position)
+        where = _part(facts, "id", "status", "stage", "position", "eta_s", "progress")
+        tell("status", where, version=shown.version, position=job.position)
     if job.stage and job.stage != seen.stage:
         tell("stage", {"stage": job.stage}, stage=job.stage)
     if not seen.knows(FOUND) and (job.findings or job.grades or job.segments):
-        names = ("findings", "grades", "segments", "warnings", "model", "artifacts", "input")
-        tell("findings", _part(facts, *names), FOUND)
+        what = _part(facts, "findings", "grades", "segments", "warnings", "model", "artifacts", "input")
+        tell("findings", what, FOUND)
     if not seen.knows(ANSWERED) and job.answer:
         tell("answer", _part(facts, "answer", "warnings"), ANSWERED)
     if not seen.knows(COMPLETED) and shown.ended:

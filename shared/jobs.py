@@ -16,7 +16,7 @@ from shared.database import Database, now_us
 from shared.errors import AttemptsExhausted, IdempotencyConflict, StageError
 from shared.ids import new_id
 from shared.lifecycle import TERMINAL, Event, Status, first_stage, sources, target
-from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow
+from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow, ReviewRow
 
 SECOND = 1_000_000  # microseconds
 IDEMPOTENCY_S = 24 * 3600
@@ -524,6 +524,7 @@ def erase(db: Database, job_id: str) -> bool:
             return False
         session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job_id))
         session.execute(delete(IdempotencyRow).where(IdempotencyRow.job_id == job_id))
+        session.execute(delete(ReviewRow).where(ReviewRow.job_id == job_id))
         return True
 
     return db.write(work)
