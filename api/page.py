@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flask import Blueprint, Response, render_template, request, send_from_directory
 
-from shared.catalog import LANGUAGES
+from shared.catalog import LANGUAGES, Lang
 from shared.errors import NotFound
 
 WEB = Path(__file__).parent / "web"
@@ -21,7 +21,7 @@ POLICY = (
 pages = Blueprint("page", __name__)
 
 
-def words(lang: str) -> dict[str, str]:
+def words(lang: Lang) -> dict[str, str]:
     """Every text of the page in one language; the catalogue holds them side by side."""
     return {key: texts[lang] for key, texts in CATALOGUE.items()}
 
@@ -54,9 +54,11 @@ def asset(name: str) -> Response:
     return response
 
 
-def _language() -> str:
+def _language() -> Lang:
     """What the address says, what was chosen before, or what the browser prefers."""
-    for wanted in (request.args.get("lang"), request.cookies.get("medq_lang")):
-        if wanted in LANGUAGES:
-            return wanted
-    return request.accept_languages.best_match(LANGUAGES) or LANGUAGES[0]
+    preferred = request.accept_languages.best_match(LANGUAGES)
+    for wanted in (request.args.get("lang"), request.cookies.get("medq_lang"), preferred):
+        for lang in LANGUAGES:
+            if wanted == lang:
+                return lang
+    return LANGUAGES[0]

@@ -14,6 +14,7 @@ from api.page import CATALOGUE
 from tests.api.live import Live
 
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
+PATIENCE_MS = 60_000  # two busy cores make a browser crawl; a page that works is never waited for so long
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
@@ -86,7 +87,8 @@ def visiting(
     context = browser.new_context(
         viewport={"width": width, "height": height}, locale=lang, color_scheme=scheme, has_touch=phone, is_mobile=phone
     )  # fmt: skip
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     page = context.new_page()
     visitor = Visitor(page, live, lang, size, shots)
     page.on("console", lambda message: _complaint(visitor, message))

@@ -34,7 +34,7 @@ class JobView {
       this.state,
       this.trouble,
       this.warnings,
-      h("div", { class: "two job" }, h("div", { class: "card aside" }, this.picture.element), h("div", { class: "column" }, this.words, this.found)),
+      h("div", { class: "job" }, h("div", { class: "card seen" }, this.picture.element), this.words, this.found),
       this.review,
       this.actions,
       this.facts,
