@@ -11,6 +11,7 @@ from api import (
     guard,
     health,
     jobs,
+    page,
     pipelines,
     problems,
     report,
@@ -51,4 +52,5 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     for resource in RESOURCES:
         app.register_api(resource)
     app.register_blueprint(docs.pages)
+    app.register_blueprint(page.pages)
     return app
