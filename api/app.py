@@ -11,11 +11,13 @@ from api import (
     guard,
     health,
     jobs,
+    limits,
     page,
     pipelines,
     problems,
     report,
     reviews,
+    sessions,
     uploads,
 )
 from api.about import VERSION
@@ -28,9 +30,6 @@ ABOUT = (
     "A medical image and a question go in; findings, pictures and an answer in words come out. "
     "Not a medical device."
 )
-RESOURCES = (
-    jobs.api, events.api, reviews.api, report.api, batches.api, uploads.api, pipelines.api, about.api, health.api,
-)  # fmt: skip
 
 
 def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
@@ -49,8 +48,10 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     guard.install(app)
     problems.install(app)
-    for resource in RESOURCES:
-        app.register_api(resource)
+    limits.install(app, settings)
+    resources = (jobs, events, reviews, report, batches, uploads, pipelines, sessions, about, health)
+    for resource in resources:
+        app.register_api(resource.api)
     app.register_blueprint(docs.pages)
     app.register_blueprint(page.pages)
     return app

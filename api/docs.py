@@ -7,7 +7,9 @@ import flask_openapi3_swagger  # type: ignore[import-untyped]
 from flask import Blueprint, Response, current_app, render_template, send_from_directory
 from flask_openapi3.openapi import OpenAPI
 
+from api.document import guarded
 from api.guard import DOCS
+from api.services import services
 from shared.errors import NotFound
 
 SWAGGER = Path(flask_openapi3_swagger.__file__).parent / "templates" / "swagger"
@@ -37,4 +39,5 @@ def asset(name: str) -> Response:
 def openapi() -> Response:
     app = current_app
     assert isinstance(app, OpenAPI)
-    return Response(json.dumps(app.api_doc, ensure_ascii=False), mimetype="application/json")
+    document = guarded(app, services().settings.auth)
+    return Response(json.dumps(document, ensure_ascii=False), mimetype="application/json")

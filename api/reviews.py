@@ -6,6 +6,7 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 
 from api import problems
+from api.auth import owner
 from api.checked import checked
 from api.jobs import JobPath
 from api.lookup import row_of
@@ -29,7 +30,7 @@ def review(path: JobPath, body: ReviewRequest) -> Response:
     room = services()
     row = row_of(room, path.job_id)
     _check(row, body)
-    added = reviews.add(room.db, row.id, owner="", **body.model_dump())
+    added = reviews.add(room.db, row.id, owner=owner(), **body.model_dump())
     return _json(_shown(added), 201)
 
 

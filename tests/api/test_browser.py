@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from api.client import Client
 from deploy.drawn import jpeg
+from shared import keys
 from shared.drafts import Draft
 from shared.jobs import NewArtifact
 from shared.queue import Hints
@@ -406,6 +407,38 @@ def test_citations_in_the_text_open_what_they_quote(visit: Visit, page_server: L
     visitor.sees("Melanoma is a cancer.")
     visitor.sees("or not [2].")
     expect(visitor.page.get_by_role("button", name="Open source 2")).to_have_count(0)
+
+
+def test_a_server_with_keys_asks_for_one(
+    visit: Visit, second_server: Callable[..., Live], mole: Path
+) -> None:
+    live = second_server(auth="keys")
+    _, key = keys.create(live.db, "anna", keys.SCOPES)
+    visitor = visit("ko", "phone", live=live)
+    visitor.page.goto(live.url)
+    visitor.sees(visitor.says("session.hint"))
+    visitor.accessible()
+    visitor.shot("sign-in")
+    field = visitor.page.locator("#field-key")
+    field.fill("mq_" + "x" * 43)
+    visitor.button("session.enter").click()
+    visitor.sees(visitor.says("problem.wrong-key"))
+    field.fill(key)
+    visitor.button("session.enter").click()
+    visitor.sees(visitor.says("ask.drop"))
+    job_id = visitor.send(mole, question="Whose?")
+    live.see(job_id)
+    live.finish(job_id)
+    visitor.sees(visitor.says("urgency.within_days"))
+    expect(visitor.page.locator(".stage img")).to_have_js_property("complete", True)
+    visitor.page.get_by_label(visitor.says("review.agree")).check()
+    visitor.button("review.send").click()
+    visitor.sees(visitor.says("review.said.agree"))
+    visitor.button("session.leave").click()
+    visitor.sees(visitor.says("session.hint"))
+    visitor.page.goto(f"{live.url}/#/jobs/{job_id}")
+    visitor.page.reload()
+    visitor.sees(visitor.says("session.hint"))
 
 
 def test_the_language_is_remembered(visit: Visit) -> None:

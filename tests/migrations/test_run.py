@@ -97,7 +97,8 @@ def test_an_upgrade_says_what_it_did_and_does_it_once(bare_url: str) -> None:
     assert upgrade(bare_url) == [
         "0001 jobs, attempts, artifacts, idempotency keys",
         "0002 batches, rejected entries, uploads in pieces",
-        "0003 reviews of jobs",
+        "0003 owners of jobs, keys, sessions",
+        "0004 reviews of jobs",
     ]
     assert upgrade(bare_url) == []
 

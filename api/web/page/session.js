@@ -4,15 +4,18 @@ import { field, h, heading } from "./dom.js";
 import { call, post, Problem, said } from "./http.js";
 import { t } from "./words.js";
 
-// Shows who is signed in; an open server asks nobody, and one without sessions does not know.
+// Shows that somebody is signed in, or asks for a key; an open server asks nobody.
 export async function greet() {
   const place = document.getElementById("session");
-  let session = null;
+  let response = null;
   try {
-    session = await (await fetch("/v1/session")).json();
+    response = await fetch("/v1/session");
   } catch {
-    return;
+    return; // the views say that the server is away
   }
+  if (response.status === 401) location.replace("#/sign-in");
+  if (!response.ok) return;
+  const session = await response.json();
   if (!session.owner || session.auth === "open") return;
   const leave = async () => {
     await call("DELETE", "/v1/session");
