@@ -6,15 +6,17 @@ import { number, percent, t } from "./words.js";
 const LAYERS = ["overlay", "explanation"];
 const MOST_ZOOM = 8;
 const STEP_PX = 40;
+let made = 0; // two of them may stand side by side, and ids must differ
 
 export class Picture {
   constructor(name) {
     this.name = name;
+    this.id = `picture-${++made}`;
     this.scale = 1;
     this.x = this.y = 0;
     this.stage = h("div", { class: "stage" });
     this.frame = h("div", {
-      class: "frame", tabindex: "0", role: "group", "aria-label": t("picture.label"), "aria-describedby": "picture-keys",
+      class: "frame", tabindex: "0", role: "group", "aria-label": t("picture.label"), "aria-describedby": `${this.id}-keys`,
       onkeydown: (event) => this.key(event), onpointerdown: (event) => this.grab(event), onwheel: (event) => this.wheel(event),
     }, this.stage);
     this.layers = h("div", { class: "layers" });
@@ -30,7 +32,7 @@ export class Picture {
       button("+", "picture.closer", () => this.zoom(1.5)),
       button("\u2212", "picture.farther", () => this.zoom(1 / 1.5)),
       button("\u21ba", "picture.whole", () => this.reset()),
-      h("span", { id: "picture-keys", class: "small quiet" }, t("picture.keys")),
+      h("span", { id: `${this.id}-keys`, class: "small quiet" }, t("picture.keys")),
     );
   }
 
@@ -55,9 +57,9 @@ export class Picture {
 
   choice(present, artifacts) {
     const layer = h("img", { class: "layer", alt: "", draggable: "false" });
-    const slider = h("input", { type: "range", min: "0", max: "100", value: "60", id: "opacity" });
-    const told = h("output", { for: "opacity" });
-    const name = `layer-${crypto.randomUUID()}`;
+    const slider = h("input", { type: "range", min: "0", max: "100", value: "60", id: `${this.id}-opacity` });
+    const told = h("output", { for: slider.id });
+    const name = `${this.id}-layer`;
     const choose = (chosen) => {
       if (chosen) layer.src = artifacts[chosen];
       layer.alt = chosen ? t(`layer.${chosen}`) : "";
@@ -75,7 +77,7 @@ export class Picture {
     const radios = [...present, ""].map((one) =>
       h("label", { class: "check" }, h("input", { type: "radio", name, value: one, checked: one === present[0], onchange: () => choose(one) }), h("span", null, t(`layer.${one || "none"}`))),
     );
-    return h("fieldset", null, h("legend", null, t("layer.title")), h("div", { class: "row" }, radios), h("div", { class: "slide" }, h("label", { for: "opacity" }, t("layer.opacity")), slider, told));
+    return h("fieldset", null, h("legend", null, t("layer.title")), h("div", { class: "row" }, radios), h("div", { class: "slide" }, h("label", { for: slider.id }, t("layer.opacity")), slider, told));
   }
 
   // What the colours of the overlay mean.
