@@ -376,7 +376,7 @@ def test_layers_fade_over_the_picture(visit: Visit, page_server: Live, mole: Pat
         made.append(NewArtifact(name, "image/png", hashlib.sha256(data).hexdigest(), len(data)))
     segment = {
         "label": "mel", "name": "Lesion", "area_px": 27000, "area_fraction": 0.1, "bbox": [0, 0, 5, 2],
-        "mean_probability": 0.9,
+        "mean_probability": 0.9, "position": "centre",
     }  # fmt: skip
     page_server.see(job_id, artifacts=tuple(made), segments=[segment])
     shown = visitor.page.locator(".layer")

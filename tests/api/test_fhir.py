@@ -17,7 +17,7 @@ GRADE = {
 }  # fmt: skip
 SEGMENT = {
     "label": "lesion", "name": "Skin lesion", "area_px": 10, "area_fraction": 0.1, "bbox": [0, 0, 5, 2],
-    "mean_probability": 0.9,
+    "mean_probability": 0.9, "position": "centre",
 }  # fmt: skip
 FULL = {
     "status": "succeeded", "stage": None, "findings": FINDINGS, "grades": [GRADE], "segments": [SEGMENT],
