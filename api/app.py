@@ -5,7 +5,9 @@ from flask_openapi3.openapi import OpenAPI
 
 from api import (
     about,
+    audited,
     batches,
+    deliveries,
     docs,
     events,
     guard,
@@ -49,7 +51,10 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     guard.install(app)
     problems.install(app)
     limits.install(app, settings)
-    resources = (jobs, events, reviews, report, batches, uploads, pipelines, sessions, about, health)
+    audited.install(app, settings)
+    resources = (
+        jobs, deliveries, events, reviews, report, batches, uploads, pipelines, sessions, about, health,
+    )  # fmt: skip
     for resource in resources:
         app.register_api(resource.api)
     app.register_blueprint(docs.pages)

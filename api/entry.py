@@ -5,11 +5,16 @@ from dataclasses import replace
 
 import structlog
 
+from api import outbound
+from api.auth import actor
+from api.multipart import wrong_field
+from api.outbound import Allowed, Refused
 from api.services import Services
 from shared import images, jobs
+from shared.asked import Asked
 from shared.catalog import PIPELINES, Pipeline
 from shared.errors import PipelineUnavailable, StorageUnavailable
-from shared.jobs import Idempotency, NewArtifact, NewJob
+from shared.jobs import Idempotency, NewArtifact, NewJob, NewWebhook
 
 IMAGE = "image"  # the artifact's name
 
@@ -27,6 +32,25 @@ def require(services: Services, name: str) -> Pipeline:
         hint = f" Train it: {standing.train_command}" if standing.train_command else ""
         raise PipelineUnavailable(f"{standing.reason}{hint}")
     return pipeline
+
+
+def webhook_of(services: Services, asked: Asked) -> NewWebhook | None:
+    """Who wants to be told; what is known to lead inwards is refused here already.
+
+    Raises: InvalidRequest
+    """
+    if asked.webhook_url is None:
+        return None
+    try:
+        if not services.settings.webhook_secret:
+            raise Refused(
+                "cannot be used: this server sends no webhooks, since MEDQ_WEBHOOK_SECRET is not set"
+            )
+        allowed = Allowed(services.settings.webhook_allow)
+        outbound.check(outbound.parse(asked.webhook_url, allowed), allowed)
+    except Refused as error:
+        raise wrong_field("webhook_url", str(error)) from None
+    return NewWebhook(asked.webhook_url, asked.webhook_events == "stage")
 
 
 def enter(services: Services, new: NewJob, picture: bytes, idempotency: Idempotency | None = None) -> str:
@@ -55,7 +79,7 @@ def enter(services: Services, new: NewJob, picture: bytes, idempotency: Idempote
 
 def _insert(services: Services, new: NewJob, idempotency: Idempotency | None) -> str | None:
     """Insert the row; the id of another job if its request came first."""
-    while not jobs.create(services.db, new, services.settings.redispatch_s, idempotency):
+    while not jobs.create(services.db, new, services.settings.redispatch_s, idempotency, actor()):
         assert idempotency is not None
         if first := jobs.repeated(services.db, idempotency):
             return first

@@ -10,6 +10,7 @@ from api.pace import Pace
 from api.presence import Presence
 from api.slots import Slots
 from api.waiting import Waiters
+from shared.audit import Reads
 from shared.availability import Availability
 from shared.database import Database, connect
 from shared.images import Limits
@@ -37,6 +38,7 @@ class Services:
     presence: Presence
     transfers: Slots
     keys: KeyRing
+    reads: Reads
     streams: Slots
 
     @classmethod
@@ -57,6 +59,7 @@ class Services:
             presence=Presence(settings),
             transfers=Slots(settings.api_threads // 4),
             keys=KeyRing(db),
+            reads=Reads(db),
             # Of the half that may wait, so that a page whose stream is refused can still wait by requests.
             streams=Slots(settings.api_threads // 4, "event streams are open"),
         )

@@ -7,6 +7,7 @@ import threading
 from flask import Flask
 
 from api.app import create_app
+from api.courier import Courier
 from api.services import EXTENSION, Services
 from shared import logs
 from shared.settings import Settings
@@ -19,6 +20,8 @@ def create() -> Flask:
     app = create_app(settings)
     rooms: Services = app.extensions[EXTENSION]
     rooms.waiters.start()
+    if settings.webhook_secret:
+        Courier(rooms).start()
     _end_waits_on_stop(rooms)
     return app
 

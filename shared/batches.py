@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
-from sqlalchemy import Table, exists, func, insert, or_, select, update
+from sqlalchemy import Table, delete, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from shared import jobs
+from shared import audit, jobs
+from shared.audit import Actor
 from shared.batch_life import BatchEvent, BatchStatus, batch_sources, batch_target
 from shared.database import Database, now_us
 from shared.errors import AttemptsExhausted, IdempotencyConflict, ServiceError, StaleAttempt
@@ -73,7 +74,13 @@ class Counts:
         return self.succeeded + self.failed + self.canceled + self.expired + self.rejected
 
 
-def create(db: Database, new: NewBatch, redispatch_s: float, key: Idempotency | None = None) -> bool:
+def create(
+    db: Database,
+    new: NewBatch,
+    redispatch_s: float,
+    key: Idempotency | None = None,
+    by: Actor | None = None,
+) -> bool:
     """Insert a batch that waits for an archive worker; False when its key or its id was used before.
 
     `due_at` leaves the caller `redispatch_s` to deliver the first message itself.
@@ -93,6 +100,8 @@ def create(db: Database, new: NewBatch, redispatch_s: float, key: Idempotency | 
                 **vars(new),
             )
         )
+        if by:
+            audit.add(session, by, "submit", [new.id])
 
     try:
         db.write(work)
@@ -279,6 +288,22 @@ def cancel_jobs(db: Database, batch_id: str) -> dict[str, int]:
     if not db.read(lambda session: session.scalar(select(canceled))):
         return {}
     return jobs.end(db, Event.CANCEL, JobRow.batch_id == batch_id)
+
+
+def erase(db: Database, batch_id: str, by: Actor) -> bool:
+    """Forget what an ended batch was about, its rejected entries too; its jobs are erased one by one."""
+    ended = (BatchRow.id == batch_id, BatchRow.completed_at.is_not(None), BatchRow.erased_at.is_(None))
+
+    def work(session: Session) -> bool:
+        values: dict[str, Any] = dict.fromkeys(("filename", "sha256", "error_detail", "key_sha256"))
+        values["defaults"] = {}
+        if not _set(session, ended, **values, erased_at=now_us(), version=BatchRow.version + 1):
+            return False
+        session.execute(delete(RejectedRow).where(RejectedRow.batch_id == batch_id))
+        audit.add(session, by, "erase", [batch_id])
+        return True
+
+    return db.write(work)
 
 
 def forget_keys(db: Database) -> int:

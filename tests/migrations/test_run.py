@@ -98,7 +98,9 @@ def test_an_upgrade_says_what_it_did_and_does_it_once(bare_url: str) -> None:
         "0001 jobs, attempts, artifacts, idempotency keys",
         "0002 batches, rejected entries, uploads in pieces",
         "0003 owners of jobs, keys, sessions",
-        "0004 reviews of jobs",
+        "0004 webhooks, deliveries and their tries",
+        "0005 the audit log, and what retention looks by",
+        "0006 reviews of jobs",
     ]
     assert upgrade(bare_url) == []
 
