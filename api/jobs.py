@@ -76,7 +76,10 @@ def submit(header: SubmitHeaders, form: SubmitForm) -> Response:
 @api.get("", responses={"200": JobList})
 @checked
 def list_jobs(query: JobFilter) -> Response:
-    """List jobs, the newest first"""
+    """List jobs, the newest first
+
+    A page of a search may hold fewer jobs than `limit`, or none: `next` goes on, and is null at the end.
+    """
     room = services()
 
     def work(session: Session) -> JobList:

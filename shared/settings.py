@@ -113,6 +113,12 @@ class Settings:
     upload_keep_s: float = setting(
         24 * 3600.0, "An upload in pieces is forgotten when nothing arrives for this long", low=60, high=2**22
     )
+    max_waiting: int = setting(
+        10_000, "People's jobs that may wait; past it a submit is answered with 429", low=1, high=10_000_000
+    )
+    min_free_bytes: int = setting(
+        2**30, "Nothing more is accepted when the blobs' folder has less space than this", low=0, high=2**50
+    )
     max_uploads: int = setting(
         64, "Uploads in pieces that an owner may have unfinished at once", low=1, high=10_000
     )
@@ -149,7 +155,11 @@ class Settings:
         "auto",
         "Arithmetic of the networks; auto: bfloat16 where the device has it and the card shows equal findings",
     )
-    vision_threads: int = setting(24, "Messages that a vision worker holds at once", low=1, high=256)
+    runtime: Literal["auto", "torch"] = setting(
+        "auto",
+        "What computes networks; auto: OpenVINO on a CPU in float32 where it finds what torch finds, else torch",
+    )
+    vision_threads: int = setting(96, "Messages that a vision worker holds at once", low=1, high=256)
     torch_threads: int = setting(
         0, "Threads of one forward pass on the CPU; 0: one per core", low=0, high=256
     )
