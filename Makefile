@@ -29,9 +29,9 @@ run: $(READY) ## start everything on http://127.0.0.1:8000 and stay; Ctrl-C stop
 # glibc would hand every activation back to the kernel at each step, and fetch it again: a fifth of the time.
 train: export MALLOC_MMAP_THRESHOLD_ = 4294967296
 train: export MALLOC_TRIM_THRESHOLD_ = 8589934592
-train: $(READY) ## train a pipeline's network; PIPELINE=skin DATA=folder [CONFIG=file] [OUT=folder]
+train: $(READY) ## train a pipeline's network; PIPELINE=skin DATA=folder [CONFIG=file] [OUT=folder] [RUN=folder]
 	@$(call need,PIPELINE)$(call need,DATA)
-	@$(PY) -m training.train --pipeline "$(PIPELINE)" --data "$(DATA)" $(if $(CONFIG),--config "$(CONFIG)") $(CARD_FOLDER)
+	@$(PY) -m training.train --pipeline "$(PIPELINE)" --data "$(DATA)" $(if $(CONFIG),--config "$(CONFIG)") $(CARD_FOLDER) $(if $(RUN),--run-folder "$(RUN)")
 
 evaluate: $(READY) ## measure the shipped network again; PIPELINE=skin DATA=folder [SPLIT=test]
 	@$(call need,PIPELINE)$(call need,DATA)
