@@ -17,7 +17,7 @@ from shared.catalog import PIPELINES
 from shared.errors import CardMismatch
 from shared.networks import load_network
 from training.feeding import load_held
-from training.importers import READERS
+from training.importers import read_data
 from training.kinds import objective_for
 from training.metrics import GRADE_SUMMARY, MASK_SUMMARY, SUMMARY
 from training.samples import SPLITS, BadData
@@ -51,9 +51,7 @@ def evaluated(card: ModelCard, folder: Path, pipeline: str, data: Path, split: s
     Raises: BadData, CardMismatch
     """
     head = PIPELINES[pipeline].heads[0]
-    if pipeline not in READERS:
-        raise BadData(f"There is no importer for {pipeline}.")
-    samples = [s for s in READERS[pipeline](data, PIPELINES[pipeline]) if s.split == split]
+    samples = [sample for sample in read_data(data, PIPELINES[pipeline]) if sample.split == split]
     if not samples:
         raise BadData(f"No picture is in {split}.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

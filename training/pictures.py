@@ -70,7 +70,7 @@ def checked_mask(sample: Sample, archives: Archives, labels: int, faults: list[s
         return None
     try:
         mask = source.read(archives)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ServiceError, OSError, ValueError, KeyError, TypeError) as error:
         faults.append(f"{sample.id}: its mask cannot be read: {error}")
         return None
     if mask.max() >= labels:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from shared.catalog import Head
+from shared.images import Limits, inspect
 
 SPLITS = ("train", "val", "test")
 UNKNOWN = -1  # a grade that nobody gave; left out of loss and figures
@@ -96,15 +97,18 @@ class PolygonMask:
     """Filled polygons in a JSON file; later ones cover earlier ones, and a picture without any has none."""
 
     copy: Copy
-    width: int
-    height: int
+    picture: Copy  # whose size the mask has
 
     def read(self, archives: Archives) -> Mask:
-        image = Image.new("L", (self.width, self.height), 0)
+        seen = inspect(self.picture.read(archives), Limits())
+        image = Image.new("L", (seen.width, seen.height), 0)
         pen = ImageDraw.Draw(image)
         for shape in json.loads(self.copy.read(archives))["shapes"]:
             corners = [(float(x), float(y)) for x, y in shape["points"]]
-            pen.polygon(corners, fill=int(shape["class"]), outline=int(shape["class"]))
+            label = int(shape["class"])
+            if not 0 <= label <= 255 or len(corners) < 3:
+                raise ValueError(f"a polygon of {len(corners)} points and class {label}")
+            pen.polygon(corners, fill=label, outline=label)
         return np.asarray(image)
 
 

@@ -1,27 +1,32 @@
 """Splits and folds over groups, for data that comes without any; and the published leaky one, to compare."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from training.samples import Sample
+from training.samples import BadData, Sample
 
 
 def folds_of(samples: Sequence[Sample], count: int, seed: int) -> list[int]:
     """A fold for each sample: groups stay together, labels are spread as evenly as groups allow.
 
-    Raises: ValueError if there are fewer groups than folds
+    Raises: BadData if there are fewer groups than folds
     """
     groups = [sample.group for sample in samples]
-    if len(set(groups)) < count:
-        raise ValueError(f"{len(set(groups))} groups cannot fill {count} folds")
-    strata = [_stratum(sample) for sample in samples]
+    if len(set(groups)) < max(2, count):
+        raise BadData(f"{len(set(groups))} groups cannot fill {count} folds")
+    strata = np.array([_stratum(sample) for sample in samples])
+    if np.bincount(strata - strata.min()).max() < count:
+        strata[:] = 0  # no label is common enough to be spread
     dealt = np.zeros(len(samples), dtype=int)
     maker = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    for fold, (_, held) in enumerate(maker.split(np.zeros(len(samples)), strata, groups)):
-        dealt[held] = fold
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # a rare label stays where it falls
+        for fold, (_, held) in enumerate(maker.split(np.zeros(len(samples)), strata, groups)):
+            dealt[held] = fold
     return dealt.tolist()
 
 

