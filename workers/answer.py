@@ -1,12 +1,13 @@
 """The answer stage: findings and a question to an answer in words."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
+from pydantic import BaseModel
 
 from shared.errors import AnswerRejected, LanguageModelUnavailable
-from shared.schemas import Answer, Finding, Warning
+from shared.schemas import Answer, Finding, Grade, Segment, Warning
 from shared.settings import Settings
 from shared.tables import JobRow
 from workers.attempt import Found
@@ -14,6 +15,8 @@ from workers.knowledge import retrieve
 from workers.llm import LanguageModel, OpenAICompatible
 from workers.prompt import Case, Prompt, build_prompt
 from workers.reference import language_model_answer, reference_answer
+
+T = TypeVar("T", bound=BaseModel)
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +46,14 @@ def case_of(job: JobRow) -> Case:
         site=job.site,
         findings=found,
         warnings=tuple(Warning.model_validate(warning) for warning in job.warnings or ()),
+        segments=_parsed(Segment, job.segments),
+        grades=_parsed(Grade, job.grades),
         passages=tuple(retrieve(job.pipeline, found, question, job.lang)),  # type: ignore[arg-type]
     )
+
+
+def _parsed(body: type[T], column: list[Any] | None) -> tuple[T, ...] | None:
+    return None if column is None else tuple(body.model_validate(item) for item in column)
 
 
 class AnswerStage:
