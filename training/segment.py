@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from shared.cards import ModelCard, SegmentMetrics
 from shared.heads import pixel_probabilities
+from shared.masks import enlarged
 from shared.networks import Network, for_inference
 from training.calibrate import temperature
 from training.forward import chunks
@@ -87,7 +87,7 @@ class Segment(Objective):
         """Half of the smallest true area: what is smaller was never a label's whole area."""
         logits = np.concatenate([one[0] for one in evidence])
         truth = np.concatenate([one[1] for one in evidence])
-        smallest = np.nanmin([one[2] for one in evidence], axis=0) / 2
+        smallest = np.min([one[2] for one in evidence], axis=0) / 2
         codes = card.labels[1:]
         return card.model_copy(
             update={
@@ -106,13 +106,14 @@ class Segment(Objective):
         """Shapes: -> (N, ROWS, labels); NaN where a figure is not defined."""
         labels = len(card.labels)
         rows = np.full((len(held.samples), ROWS, labels), np.nan)
+        smallest = (0.0, *(card.smallest_area[code] for code in card.labels[1:]))
         number = 0
         with Archives() as archives:
             for logits in self._logits(network, held):
                 for shares in pixel_probabilities(logits, card).numpy():
                     mask = checked_mask(held.samples[number], archives, labels, [])
                     assert mask is not None  # it was read before the first epoch
-                    found = _hard_mask(shares, (mask.shape[1], mask.shape[0]))
+                    found = enlarged(shares, (mask.shape[1], mask.shape[0]), smallest).mask
                     for row, figure in enumerate((dice, iou, hausdorff95)):
                         rows[number, row] = figure(found, mask, labels)
                     number += 1
@@ -125,17 +126,7 @@ class Segment(Objective):
 
 
 def _smallest(masks: Tensor, labels: int) -> NDArray[np.float64]:
-    """The smallest share of a picture that each label takes where it is at all; NaN if it nowhere is."""
+    """The smallest share of a picture that each label takes where it is at all; 1 if it nowhere is."""
     areas = torch.stack([(masks == label).float().mean(dim=(1, 2)) for label in range(labels)], dim=1).numpy()
-    smallest = np.where(areas > 0, areas, np.inf).min(axis=0)
-    return np.where(np.isfinite(smallest), smallest, np.nan)
-
-
-def _hard_mask(shares: Array, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The most probable label of each pixel in the picture's own size.
-
-    Shapes: shares (labels, h, w) float32, size (width, height) -> (height, width)
-    """
-    planes = [np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR)) for plane in shares]
-    mask: NDArray[np.uint8] = np.stack(planes).argmax(axis=0).astype(np.uint8)
-    return mask
+    smallest: NDArray[np.float64] = np.where(areas > 0, areas, 1.0).min(axis=0)
+    return smallest
