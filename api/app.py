@@ -3,7 +3,7 @@
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from api import batches, docs, guard, health, jobs, pipelines, problems, uploads
+from api import batches, docs, events, guard, health, jobs, pipelines, problems, uploads
 from api.multipart import OVERHEAD_BYTES
 from api.services import EXTENSION, Services
 from shared.schemas import Problem
@@ -32,7 +32,7 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     guard.install(app)
     problems.install(app)
-    for resource in (jobs.api, batches.api, uploads.api, pipelines.api, health.api):
+    for resource in (jobs.api, events.api, batches.api, uploads.api, pipelines.api, health.api):
         app.register_api(resource)
     app.register_blueprint(docs.pages)
     return app

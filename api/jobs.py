@@ -130,6 +130,7 @@ def erase(path: JobPath) -> Response:
     jobs.cancel(room.db, row.id)
     # Blobs first: if this fails, the row still names them and the request can be repeated.
     room.storage.erase(row.id)
+    room.hints.forget_draft(row.id)
     if row.erased_at is None:
         jobs.erase(room.db, row.id)
         _announced(room, row.id)

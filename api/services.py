@@ -35,6 +35,7 @@ class Services:
     metrics: Metrics
     presence: Presence
     transfers: Slots
+    streams: Slots
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -53,6 +54,8 @@ class Services:
             metrics=Metrics(db),
             presence=Presence(settings),
             transfers=Slots(settings.api_threads // 4),
+            # Of the half that may wait, so that a page whose stream is refused can still wait by requests.
+            streams=Slots(settings.api_threads // 4, "event streams are open"),
         )
 
     @property

@@ -1,4 +1,4 @@
-"""How many archives may come in and results go out at once, so that slow clients leave threads for everybody else."""
+"""How many archives, results and event streams may be under way at once, so that others find threads."""
 
 import threading
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ from shared.errors import ServiceUnavailable
 class Slots:
     """A fixed number of places; nobody waits for one."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, what: str = "archives and results are on their way") -> None:
+        self._what = what
         self._free = threading.BoundedSemaphore(number)
 
     @contextmanager
@@ -32,4 +33,4 @@ class Slots:
 
     def _take(self) -> None:
         if not self._free.acquire(blocking=False):
-            raise ServiceUnavailable("Too many archives and results are on their way.", retry_after_s=5)
+            raise ServiceUnavailable(f"Too many {self._what}.", retry_after_s=5)

@@ -140,7 +140,7 @@ def _job(
         "started_at": row.started_at and time_of(row.started_at),
         "completed_at": row.completed_at and time_of(row.completed_at),
         "erased_at": row.erased_at and time_of(row.erased_at),
-        "urls": JobUrls(self=url, cancel=f"{url}/cancel", rerun=f"{url}/rerun"),
+        "urls": JobUrls(self=url, events=f"{url}/events", cancel=f"{url}/cancel", rerun=f"{url}/rerun"),
     }
     return Job(**values)
 

@@ -2,9 +2,9 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 import structlog
@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.database import Database
 from shared.errors import ServiceUnavailable
-from shared.queue import Hints
+from shared.queue import DRAFTS, Hints
 from shared.tables import JobRow
 
 POLL_S = 1.0
@@ -22,17 +22,30 @@ LISTEN_S = 0.5  # how long a stop may go unnoticed by the thread that listens
 log = structlog.get_logger(__name__)
 
 
+class News(NamedTuple):
+    """What woke a stream: a newer version of the job, or a longer draft of its answer."""
+
+    changed: bool
+    drafted: bool
+
+
 class Watch:
     """One waiting client. What was hinted before it waits is kept, so nothing falls into the gap."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._version = 0
+        self._drafted = False
         self._closed = False
 
     def hint(self, version: int) -> None:
         with self._changed:
             self._version = max(self._version, version)
+            self._changed.notify_all()
+
+    def hint_draft(self) -> None:
+        with self._changed:
+            self._drafted = True
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -47,6 +60,16 @@ class Watch:
             newer = self._version > seen
             self._version = 0  # a hint wakes once; whoever still sees the old version waits again
             return newer and not self._closed
+
+    def wait_news(self, seen: int, timeout_s: float) -> News:
+        """As `wait`, but a draft ends it too."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or self._drafted or self._version > seen, max(0.0, timeout_s)
+            )
+            news = News(self._version > seen, self._drafted)
+            self._version, self._drafted = 0, False
+            return news
 
 
 class Waiters:
@@ -116,6 +139,12 @@ class Waiters:
                 for watch in self._watches.get(job_id, ()):
                     watch.hint(version)
 
+    def _wake_readers(self, job_ids: Iterable[str]) -> None:
+        with self._lock:
+            for job_id in job_ids:
+                for watch in self._watches.get(job_id, ()):
+                    watch.hint_draft()
+
     def _listen(self) -> None:
         while not self._stopping.is_set():
             try:
@@ -133,7 +162,11 @@ class Waiters:
     def _relay(self, get_message: Callable[..., Any]) -> None:
         while not self._stopping.is_set():
             if message := get_message(timeout=LISTEN_S):
-                self._wake(_hint(message["data"]))
+                hint = _hint(message["data"])
+                if message["channel"] == DRAFTS.encode():
+                    self._wake_readers(hint)
+                else:
+                    self._wake(hint)
 
     def _poll(self) -> None:
         while not self._stopping.wait(self._poll_s):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.catalog import Head
+from shared.catalog import Head, HeadKind
 from shared.errors import CardMismatch
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -18,10 +18,14 @@ class _Frozen(BaseModel):
 
 
 class Preprocess(_Frozen):
-    """Array to tensor: largest centred square, resized to `size_px`, then (x/255 - mean) / std."""
+    """Array to tensor: a part of the picture, resized to `size_px` squared, then (x/255 - mean) / std.
+
+    `center_square` takes the largest centred square. `whole` stretches the whole picture, so that a mask can
+    cover all of it.
+    """
 
     size_px: int = Field(ge=32, le=2048)
-    crop: Literal["center_square"] = "center_square"
+    crop: Literal["center_square", "whole"] = "center_square"
     interpolation: Literal["bilinear"] = "bilinear"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -30,8 +34,11 @@ class Preprocess(_Frozen):
 class Architecture(_Frozen):
     """Which network the weights fit: `source` is the package, `name` its own name for it."""
 
-    source: Literal["timm"] = "timm"
+    source: Literal["timm", "smp", "medq", "torchvision"] = "timm"
     name: str
+    options: dict[
+        str, Any
+    ] = {}  # what the package's constructor is given besides, such as smp's encoder_name
     pretrained: str | None = None  # where its first weights came from, in words
 
 
@@ -68,6 +75,54 @@ class Metrics(_Frozen):
     confusion: list[list[int]]  # rows: truth, columns: top label, both in the card's label order
 
 
+class SegmentLabelMetrics(_Frozen):
+    """How well one label's area is outlined, over the pictures that have it or were said to.
+
+    Hausdorff distances are in pixels of the mask as it was stored, and only over pictures that have both.
+    """
+
+    support: int  # pictures that have the label
+    dice: Interval
+    iou: Interval
+    hausdorff95_px: Interval | None
+
+
+class SegmentMetrics(_Frozen):
+    """The figures of hard masks in the size of the stored ones; means of pictures, then of labels."""
+
+    split: str
+    images: int
+    groups: int
+    mean_dice: Interval  # without background
+    mean_dice_with_background: Interval
+    mean_iou: Interval
+    mean_iou_with_background: Interval
+    thresholded_jaccard: Interval  # mean IoU of a picture, 0 where it is below 0.65; without background
+    labels: dict[str, SegmentLabelMetrics]  # background included
+
+
+class ConditionMetrics(_Frozen):
+    """How one condition is graded."""
+
+    support: tuple[int, ...]  # pictures of each grade
+    accuracy: Interval
+    balanced_accuracy: Interval
+    macro_f1: Interval
+    macro_auc: Interval
+    quadratic_kappa: Interval
+    calibration_error: Interval
+    confusion: list[list[int]]  # rows: truth, columns: most probable grade
+
+
+class GradeMetrics(_Frozen):
+    """The figures of every condition; pictures that lack its grade are left out."""
+
+    split: str
+    images: int
+    groups: int
+    conditions: dict[str, ConditionMetrics]
+
+
 BFLOAT16_TOLERANCE = 0.02  # a network that deviates more is served in float32
 
 
@@ -76,19 +131,24 @@ class ModelCard(_Frozen):
 
     name: str
     version: str
-    head: Literal["classify"]
+    head: HeadKind
     architecture: Architecture
     preprocess: Preprocess
-    labels: tuple[str, ...]
-    thresholds: dict[str, Probability]
+    labels: tuple[str, ...]  # of a segment head, each at its mask value; the first is the background
+    grades: tuple[str, ...] = ()  # of a grade head
+    thresholds: dict[str, Probability] = {}  # of a classify head
+    # Of a segment head: the share of the picture below which a label does not count as found. A stray pixel
+    # decides nothing.
+    smallest_area: dict[str, Probability] = {}
     temperature: float = Field(gt=0)
-    # Largest change of any probability on `val` when the body computes in bfloat16; None: not measured.
+    # What bfloat16 changes on `val`, None: not measured. Of probabilities the largest change, of masks the
+    # largest share of a picture's pixels that get another label.
     bfloat16_deviation: float | None = Field(default=None, ge=0)
     largest_microbatch: int = Field(ge=1, le=1024)
     data: str
     licence: str
     training: dict[str, Any]
-    metrics: Metrics | None = None
+    metrics: Metrics | GradeMetrics | SegmentMetrics | None = None
     weights_dtype: Literal["float16", "float32"]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -126,11 +186,18 @@ def verify(card: ModelCard, head: Head, weights: Path) -> None:
         raise CardMismatch(f"{card.name}: the card is for {card.head}, the catalog asks for {head.kind}.")
     if card.labels != codes:
         raise CardMismatch(f"{card.name}: the card's labels {card.labels} are not the catalog's {codes}.")
-    if set(card.thresholds) != set(codes):
-        raise CardMismatch(f"{card.name}: thresholds must name exactly {codes}.")
+    if card.grades != (grades := tuple(grade.code for grade in head.grades)):
+        raise CardMismatch(f"{card.name}: the card's grades {card.grades} are not the catalog's {grades}.")
+    _verify_names(card, "thresholds", codes if head.kind == "classify" else ())
+    _verify_names(card, "smallest_area", codes[1:] if head.kind == "segment" else ())
     if not weights.is_file():
         raise CardMismatch(f"{card.name}: {weights.name} is missing beside its card.")
     if (found := sha256_of(weights)) != card.sha256:
         raise CardMismatch(
             f"{card.name}: {weights.name} has sha256 {found}, the card promises {card.sha256}."
         )
+
+
+def _verify_names(card: ModelCard, field: str, codes: tuple[str, ...]) -> None:
+    if set(getattr(card, field)) != set(codes):
+        raise CardMismatch(f"{card.name}: {field} must name exactly {codes}.")

@@ -17,6 +17,23 @@ def probabilities(logits: Tensor, card: ModelCard) -> Tensor:
     return torch.softmax(logits.float() / card.temperature, dim=-1)
 
 
+def grade_probabilities(logits: Tensor, card: ModelCard) -> Tensor:
+    """Calibrated probabilities of every condition's grades; they sum to 1 for each condition.
+
+    Shapes: (N, labels x grades) -> (N, labels, grades) float32
+    """
+    separate = logits.float().view(len(logits), len(card.labels), len(card.grades))
+    return torch.softmax(separate / card.temperature, dim=-1)
+
+
+def pixel_probabilities(logits: Tensor, card: ModelCard) -> Tensor:
+    """Calibrated probabilities of every pixel's labels; they sum to 1 at each pixel.
+
+    Shapes: (N, classes, S, S) -> (N, classes, S, S) float32
+    """
+    return torch.softmax(logits.float() / card.temperature, dim=1)
+
+
 def findings(row: list[float], card: ModelCard, head: Head, lang: Lang) -> list[Finding]:
     """One picture's findings, most probable first."""
     found = [

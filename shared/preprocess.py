@@ -10,20 +10,24 @@ from shared.cards import Preprocess
 
 
 def to_tensor(pixels: NDArray[np.uint8], preprocess: Preprocess) -> Tensor:
-    """The largest centred square, resized; still bytes, since normalisation is cheaper on the device.
+    """The part that the card names, resized; still bytes, since normalisation is cheaper on the device.
 
     Shapes: pixels (H, W, 3) uint8 RGB -> (3, size_px, size_px) uint8, channels last in memory
     """
-    height, width = pixels.shape[:2]
-    side = min(height, width)
-    left, top = (width - side) // 2, (height - side) // 2
-    square = pixels[top : top + side, left : left + side]
+    square = _center_square(pixels) if preprocess.crop == "center_square" else pixels
     size = preprocess.size_px
-    if side != size:
+    if square.shape[:2] != (size, size):
         picture = Image.fromarray(np.ascontiguousarray(square))
         square = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
     # A copy: PIL's buffer is read-only, and a slice would keep the whole picture alive in the queue.
     return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+
+
+def _center_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    left, top = (width - side) // 2, (height - side) // 2
+    return pixels[top : top + side, left : left + side]
 
 
 def normalise(batch: Tensor, preprocess: Preprocess, dtype: torch.dtype) -> Tensor:

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import redis
@@ -18,6 +18,8 @@ LANES = ("interactive", "bulk")
 LARGEST_MESSAGE = 64  # job ids
 BREAKER_S = 5.0
 HINTS = "medq.changes"  # pub/sub channel; a hint carries {job id: version}
+DRAFTS = "medq.drafts"  # pub/sub channel; a hint carries {job id: attempt}, and the text lies under a key
+DRAFT_KEPT_S = 600
 
 log = structlog.get_logger(__name__)
 
@@ -106,19 +108,45 @@ class Hints:
         self._lock = threading.Lock()
 
     def publish(self, versions: Mapping[str, int]) -> None:
-        if not versions or time.monotonic() < self._open_until:
-            return
+        if versions:
+            self._try(lambda: self._redis.publish(HINTS, json.dumps(dict(versions))))
+
+    def subscribe(self) -> Any:
+        """A redis-py PubSub on both channels. Raises redis.RedisError while there is no broker."""
+        subscription = self._redis.pubsub(ignore_subscribe_messages=True)
+        subscription.subscribe(HINTS, DRAFTS)
+        return subscription
+
+    def keep_draft(self, job_id: str, attempt: int, text: str) -> None:
+        """An answer as far as it is written; always the whole of it, so that nothing lost leaves a hole."""
+
+        def work() -> None:
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.set(_draft_key(job_id), f"{attempt}:{text}".encode(), ex=DRAFT_KEPT_S)
+                pipe.publish(DRAFTS, json.dumps({job_id: attempt}))
+                pipe.execute()
+
+        self._try(work)
+
+    def draft(self, job_id: str, attempt: int) -> str:
+        """What that attempt has written so far; empty when nothing is known."""
+        kept = self._try(lambda: self._redis.get(_draft_key(job_id))) or b""
+        number, _, text = kept.partition(b":")
+        return text.decode() if number == str(attempt).encode() else ""
+
+    def forget_draft(self, job_id: str) -> None:
+        self._try(lambda: self._redis.delete(_draft_key(job_id)))
+
+    def _try(self, work: Callable[[], Any]) -> Any:
+        """A broker that does not answer is left alone for five seconds; None stands for that."""
+        if time.monotonic() < self._open_until:
+            return None
         try:
-            self._redis.publish(HINTS, json.dumps(dict(versions)))
+            return work()
         except (redis.RedisError, OSError):
             with self._lock:
                 self._open_until = time.monotonic() + BREAKER_S
-
-    def subscribe(self) -> Any:
-        """A redis-py PubSub on the channel of changes. Raises redis.RedisError while there is no broker."""
-        subscription = self._redis.pubsub(ignore_subscribe_messages=True)
-        subscription.subscribe(HINTS)
-        return subscription
+            return None
 
     def ping(self) -> bool:
         try:
@@ -128,3 +156,7 @@ class Hints:
 
     def close(self) -> None:
         self._redis.close()
+
+
+def _draft_key(job_id: str) -> str:
+    return f"medq.draft.{job_id}"

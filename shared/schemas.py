@@ -169,7 +169,7 @@ class JobMetrics(Body):
 
 class JobUrls(Body):
     self: str
-    events: str | None = None
+    events: str
     cancel: str
     rerun: str
 

@@ -62,6 +62,9 @@ class Settings:
     )
     auth: Literal["open"] = setting("open", "open: no key is asked, which is allowed on loopback only")
     api_threads: int = setting(64, "Requests that the API serves at once", low=4, high=1024)
+    event_heartbeat_s: float = setting(
+        15.0, "An event stream that has nothing to say sends a comment this often", low=0.05, high=300
+    )
     max_upload_bytes: int = setting(20 * 2**20, "Largest picture, in bytes", low=1024, high=2**31)
     max_pixels: int = setting(
         50_000_000, "Most pixels a picture may claim in its header", low=1, high=500_000_000

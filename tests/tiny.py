@@ -5,8 +5,14 @@ from pathlib import Path
 import torch
 
 from shared.cards import Architecture, ModelCard, Preprocess, save_card, sha256_of
-from shared.catalog import PIPELINES
-from shared.networks import WEIGHTS, Classifier, save_weights
+from shared.catalog import PIPELINES, HeadKind
+from shared.networks import WEIGHTS, build_network, save_weights
+
+ARCHITECTURES: dict[HeadKind, Architecture] = {
+    "classify": Architecture(name="test_efficientnet"),
+    "grade": Architecture(name="test_efficientnet"),
+    "segment": Architecture(source="medq", name="unet_bn", options={"widths": (8, 16)}),
+}
 
 
 def tiny_model(models: Path, pipeline: str = "skin", *, seed: int = 0, largest: int = 8) -> ModelCard:
@@ -14,20 +20,27 @@ def tiny_model(models: Path, pipeline: str = "skin", *, seed: int = 0, largest: 
     folder = models / pipeline
     folder.mkdir(parents=True, exist_ok=True)
     head = PIPELINES[pipeline].heads[0]
-    architecture = Architecture(name="test_efficientnet")
+    architecture = ARCHITECTURES[head.kind]
     torch.manual_seed(seed)
-    network = Classifier(architecture, len(head.labels))
+    network = build_network(architecture, head)
     with torch.no_grad():  # so that pictures differ in what is found, and a mix-up shows
-        network.body.get_classifier().weight.mul_(60)  # type: ignore[operator]
+        network.last_layer().weight.mul_(60 if head.kind != "segment" else 5)  # type: ignore[operator]
     save_weights(network, folder / WEIGHTS, torch.float32)
     card = ModelCard(
         name=pipeline,
         version=f"tiny.{seed}",
-        head="classify",
+        head=head.kind,
         architecture=architecture,
-        preprocess=Preprocess(size_px=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        preprocess=Preprocess(
+            size_px=32,
+            crop="whole" if head.kind == "segment" else "center_square",
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        ),
         labels=tuple(label.code for label in head.labels),
-        thresholds={label.code: 0.2 for label in head.labels},
+        grades=tuple(grade.code for grade in head.grades),
+        thresholds={label.code: 0.2 for label in head.labels} if head.kind == "classify" else {},
+        smallest_area={label.code: 0.01 for label in head.labels[1:]} if head.kind == "segment" else {},
         temperature=1.0,
         largest_microbatch=largest,
         data="none: random weights for tests",

@@ -21,7 +21,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 from torch.nn import functional as F
 
-from shared.cards import Architecture, ModelCard, Preprocess, save_card, sha256_of
+from shared.cards import Architecture, Metrics, ModelCard, Preprocess, save_card, sha256_of
 from shared.catalog import PIPELINES
 from shared.heads import probabilities
 from shared.networks import WEIGHTS, Classifier, for_inference, load_network, save_weights
@@ -103,7 +103,7 @@ def train(config: TrainConfig, data: Path, out: Path) -> ModelCard:
     tested = load_pictures([s.copies[0] for s in split["test"]], config.serve_px, "reading test")
     card = measured(card, out, split["test"], tested, device)
     save_card(card, out)
-    assert card.metrics
+    assert isinstance(card.metrics, Metrics)
     show(card, card.metrics, console)
     return card
 

@@ -13,7 +13,7 @@ from shared.cards import BFLOAT16_TOLERANCE, ModelCard, load_card
 from shared.catalog import PIPELINES, Head
 from shared.errors import CardMismatch, OutOfMemory
 from shared.heads import probabilities
-from shared.networks import Classifier, for_inference, load_network
+from shared.networks import Network, for_inference, load_network
 from shared.preprocess import normalise
 from shared.settings import Settings
 from workers.microbatch import Microbatcher
@@ -26,9 +26,7 @@ log = structlog.get_logger(__name__)
 class TorchForward:
     """One network on one device: bytes in, calibrated probabilities out."""
 
-    def __init__(
-        self, network: Classifier, card: ModelCard, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, network: Network, card: ModelCard, device: torch.device, dtype: torch.dtype) -> None:
         self._network = for_inference(network, device, dtype)
         self._card, self._device, self._dtype = card, device, dtype
 

@@ -93,6 +93,11 @@ class Live:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def rooms(self) -> Services:
+        found: Services = self._app.extensions["medq"]
+        return found
+
     def start(self) -> None:
         """On the same port as before, if it ran before."""
         self._app = create_app(self.settings)
@@ -137,7 +142,7 @@ class Live:
         wanted = select(BatchRow.id).where(BatchRow.status == "receiving")
         if not (ids := list(self.db.read(lambda session: session.scalars(wanted).all()))):
             return
-        rooms: Services = self._app.extensions["medq"]
+        rooms = self.rooms
         refiller = Refiller(self.db, rooms.dispatcher, rooms.hints, self.settings)
         Archives(self.db, rooms.storage, rooms.hints, refiller, self.settings).message(ids)
         refiller.close()

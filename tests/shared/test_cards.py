@@ -62,6 +62,8 @@ def test_weights_that_are_missing_are_named(card: ModelCard, tmp_path: Path) -> 
         ({"labels": CODES[::-1]}, "labels"),
         ({"labels": CODES[:-1]}, "labels"),
         ({"thresholds": dict.fromkeys(CODES[:-1], 0.5)}, "thresholds"),
+        ({"grades": ("0", "1")}, "grades"),
+        ({"smallest_area": dict.fromkeys(CODES[1:], 0.5)}, "smallest_area"),
     ],
 )
 def test_a_card_that_is_not_the_catalogs_is_refused(
