@@ -25,6 +25,7 @@ from workers.answer import AnswerStage, make_language_model
 from workers.archive import Archives
 from workers.attempt import Attempts, Stage
 from workers.memory import keep_memory
+from workers.red_flags import load
 from workers.refill import Refiller
 from workers.sweeper import Sweeper
 
@@ -73,7 +74,8 @@ def vision(settings: Settings) -> None:
 
 def answer(settings: Settings) -> None:
     """Threads that each hold one answer."""
-    stage = AnswerStage(make_language_model(settings), settings.max_attempts)
+    load()  # red flags: broken rules stop the start, not the first job
+    stage = AnswerStage(make_language_model(settings), settings.max_attempts, Hints(settings))
     serve(stage, [queue_name("answer", "all", lane) for lane in LANES], settings.answer_threads, settings)
 
 

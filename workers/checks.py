@@ -19,6 +19,7 @@ from workers.said import (
     loose,
     numbers_outside,
     of_treatment,
+    other_diseases,
     postponing,
     repeated,
 )
@@ -32,7 +33,14 @@ Checker = Callable[[Case, Reply], str | None]
 
 def check_language(case: Case, reply: Reply) -> str | None:
     """The reply is in the person's language."""
-    return next((f"this is not in the language asked for: {text!r}" for text in reply.prose if foreign(text, case.lang)), None)
+    return next(
+        (
+            f"this is not in the language asked for: {text!r}"
+            for text in reply.prose
+            if foreign(text, case.lang)
+        ),
+        None,
+    )
 
 
 def check_citations(case: Case, reply: Reply) -> str | None:
@@ -65,17 +73,28 @@ def check_labels(case: Case, reply: Reply) -> str | None:
     known = {passage.label for passage in case.passages} | flagged | spoken
     if wrong := labels_named(" ".join(reply.prose), case) - known:
         return f"no passage speaks of {', '.join(sorted(wrong))}"
-    return None
+    others = (word for text in reply.prose for word in other_diseases(text, case))
+    return next((f"nothing speaks of {word}" for word in others), None)
 
 
 def check_numbers(case: Case, reply: Reply) -> str | None:
     """Every number is a finding's percentage or stands in a passage."""
-    return next((f"nothing gives the number {number}" for text in reply.prose for number in numbers_outside(text, case)), None)
+    return next(
+        (
+            f"nothing gives the number {number}"
+            for text in reply.prose
+            for number in numbers_outside(text, case)
+        ),
+        None,
+    )
 
 
 def check_treatment(case: Case, reply: Reply) -> str | None:
     """No drug, dose or home treatment that no passage has."""
-    return next((f"do not speak of treatment: {word}" for text in reply.prose for word in of_treatment(text, case)), None)
+    return next(
+        (f"do not speak of treatment: {word}" for text in reply.prose for word in of_treatment(text, case)),
+        None,
+    )
 
 
 def check_urgency(case: Case, reply: Reply) -> str | None:
@@ -95,12 +114,16 @@ def check_calm(case: Case, reply: Reply) -> str | None:
 
 def check_delay(case: Case, reply: Reply) -> str | None:
     """No advice to wait or to stay away from a doctor."""
-    return next((f"do not advise waiting: {words}" for text in reply.prose for words in postponing(text, case)), None)
+    return next(
+        (f"do not advise waiting: {words}" for text in reply.prose for words in postponing(text, case)), None
+    )
 
 
 def check_certainty(case: Case, reply: Reply) -> str | None:
     """A classifier's hint is never called a certainty."""
-    return next((f"nothing is certain: {words}" for text in reply.prose for words in certain(text, case)), None)
+    return next(
+        (f"nothing is certain: {words}" for text in reply.prose for words in certain(text, case)), None
+    )
 
 
 def check_department(case: Case, reply: Reply) -> str | None:
@@ -112,12 +135,16 @@ def check_department(case: Case, reply: Reply) -> str | None:
 
 def check_repetition(case: Case, reply: Reply) -> str | None:
     """No stammering, as models do that have lost the thread."""
-    return next((f"do not repeat yourself: {words}" for text in reply.prose if (words := repeated(text))), None)
+    return next(
+        (f"do not repeat yourself: {words}" for text in reply.prose if (words := repeated(text))), None
+    )
 
 
 def check_grounding(case: Case, reply: Reply) -> str | None:
     """Every sentence is supported by a passage, a finding or a phrase of ours."""
-    return next((f"no passage supports: {text!r}" for prose in reply.prose for text in unsupported(prose, case)), None)
+    return next(
+        (f"no passage supports: {text!r}" for prose in reply.prose for text in unsupported(prose, case)), None
+    )
 
 
 CHECKS: Mapping[str, Checker] = {

@@ -14,6 +14,7 @@ from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from shared.errors import AnswerRejected, LanguageModelUnavailable, StageError, StaleAttempt
 from workers.prompt import Prompt
+from workers.reply import response_format
 
 TEXT_LIMIT = 20_000  # characters; a model that never stops must not fill the memory
 WATCH_S = 0.2  # how often a running call looks at its deadline and asks should_stop
@@ -99,6 +100,7 @@ class OpenAICompatible:
             messages=cast(list[ChatCompletionMessageParam], list(prompt.messages)),
             stream=True,
             stream_options={"include_usage": True},
+            response_format=cast(Any, response_format()),
             extra_body=self.extra or None,
         )
 

@@ -87,7 +87,12 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
             return walk(definitions[node["$ref"].rsplit("/", 1)[1]])
         if "properties" in node:
             fields = {name: walk(field) for name, field in node["properties"].items()}
-            return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+            return {
+                "type": "object",
+                "properties": fields,
+                "required": list(fields),
+                "additionalProperties": False,
+            }
         return {key: walk(value) for key, value in node.items() if key not in _UNKNOWN}
 
     walked: dict[str, Any] = walk(schema)

@@ -3,6 +3,7 @@
 The lists are not the only guard: workers/grounding.py refuses every sentence that nothing supports.
 """
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ CALMING = re.compile(
 POSTPONING = re.compile(
     r"\b(wait|ignore|forget (it|about)|leave it( alone)?|postpone|delay|put off|later|annual|yearly|next (year|visit|check)|see what happens|"
     r"months?|years?|weeks?)\b|(no|not|n't|without|unnecessary|never)( \w+){0,4} (need|necessary|appointment|require|see a doctor|visit|doctor|examin\w+|check)|keep an eye|"
-    r"\b(attend|oubli|ignor|repouss|report|remett|laissez|plus tard|annuel|l'an prochain|mois\b|ans?\b|annees?|semaines?|voyez ce qui)\w*|inutile|"
+    r"\b(attend|oubli|ignor|repouss|report|remett|laissez|plus tard|annuel|l'an prochain|mois\b|ans\b|un an\b|annees?|semaines?|voyez ce qui)\w*|inutile|"
     r"(pas|aucun|aucune|sans)( \w+){0,3} (besoin|necessaire|rendez-vous|consult|medecin|examen|visite)|surveill|"
     r"기다리|나중|내년|다음 (해|검진|방문)|개월|(한|두|여섯|몇) ?(달|해)|\d+ ?(달|년|주)|그냥 두|두고 보|무시|미루|병원에 (갈|가지)|진료(는|를)? ?(받지|필요)|필요(가|는)? ?없|지켜보"
 )
@@ -49,8 +50,17 @@ CERTAIN = re.compile(
     r"\b(certain|sans (aucun )?doute|a coup sur|assurement|garanti|indubitab|sur a 100|vous avez (un|le) (melanome|cancer|carcinome))\w*|"
     r"확실|장담|틀림없|분명(히|합|하)|의심할 여지|확진|보장"
 )
+# Diseases that no label of ours is; a passage may speak of them, a reply by itself may not.
+DISEASE = re.compile(
+    r"\b(squamous|spinocell|epidermoid|merkel|\w*sarcom|lymphom|leuk|leuc|psoria|eczem|lupus|rosace|\w*dermatit|vitiligo|wart|verru|mycos|"
+    r"fung|herpes|shingles|zona\b|scab(ies)|gale\b|ringworm|teigne|lichen|cyst|kyst|absce|abces|metasta|impetig|acne|allerg|infect|"
+    r"tumou?r|tumeur|ulcer|diabet|hiv\b|sida\b|syphil|tubercul|lepr|keloid|lipom|neurofibrom|hemangiom|pneumoni|fractur|hernia|hernie)\w*"
+    r"|편평|육종|림프종|백혈병|건선|습진|루푸스|아토피|사마귀|무좀|대상포진|전이|주사비|백반|지방종|켈로이드|여드름|감염|알레르기|종양|당뇨|매독|결핵|폐렴|골절|탈장"
+)
 OTHER_SCRIPT = re.compile(r"[\u0400-\u05ff\u0600-\u0dff\u0e00-\u10ff\u3040-\u30ff\u3400-\u9fff]")
-SCAFFOLDING = re.compile(r"[<>{}\[\]]|\bJSON\b|https?:|\b(system prompt|my instructions|지시문|consignes|balises)\b", re.I)
+SCAFFOLDING = re.compile(
+    r"[<>{}\[\]]|\bJSON\b|https?:|\b(system prompt|my instructions|지시문|consignes|balises)\b", re.I
+)
 NUMBER = re.compile(r"(\d+(?:[.,]\d+)?)\s*(%|퍼센트|percent|pour cent)?")
 
 
@@ -101,6 +111,13 @@ def of_treatment(text: str, case: Case) -> Iterator[str]:
             yield found[0]
 
 
+def other_diseases(text: str, case: Case) -> Iterator[str]:
+    """Diseases that neither a passage nor a label's name speaks of."""
+    names = [label.name(case.lang) for label in PIPELINES[case.pipeline].labels]
+    given = _bare(" ".join([*names, *(f"{passage.title} {passage.text}" for passage in case.passages)]))
+    return (found[0] for found in DISEASE.finditer(_bare(text)) if found[0] not in given)
+
+
 def calming(text: str, case: Case) -> Iterator[str]:
     return _unsupported_words(CALMING, text, case)
 
@@ -116,17 +133,17 @@ def certain(text: str, case: Case) -> Iterator[str]:
 def _unsupported_words(words: re.Pattern[str], text: str, case: Case) -> Iterator[str]:
     """Words of a list, in sentences that no single statement of ours supports."""
     for sentence in sentences(text):
-        found = words.search(_bare(sentence))
-        if found and not well_supported(sentence, case):
-            yield found[0]
+        for found in words.finditer(_bare(sentence)):
+            if not well_supported(sentence, found[0], case):
+                yield found[0]
 
 
 def repeated(text: str) -> str | None:
     """A word twice in a row, or a long text of few different words."""
     words = re.findall(r"[^\W\d_]+", loose(text))
-    for one, other in zip(words, words[1:], strict=False):
+    for one, other in itertools.pairwise(words):
         if one == other and len(one) > 1:
             return f"{one} {other}"
     if len(words) >= 20 and len(set(words)) < DISTINCT_SHARE * len(words):
-        return words[0]
+        return str(words[0])
     return None

@@ -12,6 +12,7 @@ import pytest
 from shared.errors import AnswerRejected, LanguageModelUnavailable, StaleAttempt
 from workers.llm import TEXT_LIMIT, OpenAICompatible, ScriptedModel, translate
 from workers.prompt import Message, Prompt
+from workers.reply import Reply
 
 PROMPT = Prompt(
     "findings", "0" * 64, (Message(role="system", content="Be kind."), Message(role="user", content="점?"))
@@ -137,6 +138,9 @@ def test_what_is_sent_is_the_prompt_and_the_extras(model):
     client = model(stream(*GOOD), extra={"temperature": 0.8, "top_k": 10})
     client.complete(PROMPT)
     ((path, headers, body),) = client.got
+    shape = body.pop("response_format")
+    assert (shape["type"], shape["json_schema"]["strict"]) == ("json_schema", True)
+    assert set(shape["json_schema"]["schema"]["required"]) == set(Reply.model_fields)
     assert path == "/v1/chat/completions"
     assert headers["Authorization"] == "Bearer secret"
     assert body == {
