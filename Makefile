@@ -5,11 +5,11 @@ READY := .venv/.installed
 CARD_FOLDER = $(if $(OUT),--out "$(OUT)")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check run train evaluate bench clean
+.PHONY: help demo test check run train evaluate eval-answers bench clean
 .SUFFIXES:
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## start the system, ask it about a picture, print the answer, stop; [IMAGE=file] [QUESTION="..."]
 	@$(PY) -m deploy.demo $${IMAGE:+--image "$$IMAGE"} $${QUESTION:+--question "$$QUESTION"}
@@ -36,6 +36,9 @@ train: $(READY) ## train a pipeline's network; PIPELINE=skin DATA=folder [CONFIG
 evaluate: $(READY) ## measure the shipped network again; PIPELINE=skin DATA=folder [SPLIT=test]
 	@$(call need,PIPELINE)$(call need,DATA)
 	@$(PY) -m training.evaluate --pipeline "$(PIPELINE)" --data "$(DATA)" --split "$(or $(SPLIT),test)"
+
+eval-answers: $(READY) ## score the answers to 154 questions; [ARGS="--providers reference,scripted,smollm2 --every 5"]
+	@$(PY) -m tests.answers_eval $(ARGS)
 
 bench: $(READY) ## measure speed against raw loops; takes minutes
 	@$(PY) -m tests.bench

@@ -57,11 +57,15 @@ def case_of(job: JobRow) -> Case:
 
 
 class Withheld(Exception):
-    """What a language model wrote failed its checks on every try."""
+    """What a language model wrote failed its checks on every try.
 
-    def __init__(self, outcomes: Sequence[Check], reasons: Sequence[str]) -> None:
-        self.outcomes, self.reasons = tuple(outcomes), tuple(reasons)
-        super().__init__("The language model's reply failed its checks: " + "; ".join(self.reasons))
+    The message names the checks and nothing that the model said: readers and logs see it.
+    """
+
+    def __init__(self, outcomes: Sequence[Check]) -> None:
+        self.outcomes = tuple(outcomes)
+        names = ", ".join(check.name for check in outcomes if not check.passed)
+        super().__init__(f"The language model's reply failed these checks: {names}.")
 
 
 class AnswerStage:
@@ -137,7 +141,7 @@ def ask(model: LanguageModel, case: Case, prompt: Prompt, lost: Callable[[], boo
         if answer is not None:
             return answer
         if not left:
-            raise Withheld(outcomes, reasons)
+            raise Withheld(outcomes)
         asked = corrected(prompt, completion.text, reasons)
     raise AssertionError("unreachable")
 

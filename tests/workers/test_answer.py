@@ -61,7 +61,7 @@ def test_a_reply_that_fails_is_asked_for_once_more_with_the_reason() -> None:
 def test_after_two_failures_the_reference_answers_and_the_checks_say_why() -> None:
     found = answer(AnswerStage(ScriptedModel([BAD, "mole mole"]), 3), job())["answer"]
     assert found["source"] == "reference"
-    assert found["refused_reason"].startswith("The language model's reply failed its checks: schema")
+    assert found["refused_reason"] == "The language model's reply failed these checks: schema."
     assert found["checks"] == [{"name": "schema", "passed": False}]
 
 
@@ -84,6 +84,13 @@ def test_no_model_is_asked_about_an_emergency_or_a_picture_that_cannot_be_read(
     assert found["source"] == "reference"
     assert reason in found["refused_reason"]
     assert not model.prompts
+
+
+def test_nothing_of_a_withheld_reply_is_left_in_the_job() -> None:
+    bad = json.dumps(
+        good("en", "mel_clear") | {"answer": "Rub vinegar on it until the strawberry falls off."}
+    )
+    assert "strawberry" not in str(answer(AnswerStage(ScriptedModel([bad, bad]), 3), job()))
 
 
 def test_people_who_watch_get_the_answer_only_after_its_checks() -> None:
