@@ -1,5 +1,6 @@
 """The answer stage: findings and a question to an answer in words."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,17 +8,17 @@ from typing import Any
 import structlog
 
 from shared.drafts import Draft
-from shared.errors import AnswerRejected, LanguageModelUnavailable
+from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway
 from shared.queue import Hints
 from shared.schemas import Answer, Check, Finding, Warning
-from shared.settings import Settings
 from shared.tables import JobRow
 from workers import checks
 from workers.attempt import Found
 from workers.grounding import sentences
 from workers.knowledge import retrieve
-from workers.llm import Completion, LanguageModel, OpenAICompatible
+from workers.llm import Completion, LanguageModel
 from workers.prompt import Case, Prompt, build_prompt, corrected
+from workers.redact import redacted
 from workers.reference import language_model_answer, reference_answer, refused
 from workers.reply import NotAReply, parse
 from workers.urgency import floor
@@ -25,18 +26,6 @@ from workers.urgency import floor
 TRIES = 2  # a reply that fails its checks is asked for once more, with the reasons
 
 log = structlog.get_logger(__name__)
-
-
-def make_language_model(settings: Settings) -> LanguageModel | None:
-    """The model that the settings name; None for `reference`."""
-    if settings.answers == "reference":
-        return None
-    return OpenAICompatible(
-        settings.openai_base_url,
-        settings.openai_api_key,
-        settings.openai_model,
-        total_timeout_s=settings.openai_timeout_s,
-    )
 
 
 def case_of(job: JobRow) -> Case:
@@ -77,21 +66,32 @@ class AnswerStage:
 
     name = "answer"
 
-    def __init__(self, model: LanguageModel | None, max_attempts: int, hints: Hints | None = None) -> None:
+    def __init__(
+        self,
+        model: LanguageModel | None,
+        max_attempts: int,
+        hints: Hints | None = None,
+        longest_wait_s: float = 600.0,
+    ) -> None:
         self._model, self._max_attempts, self._hints = model, max_attempts, hints
+        self._longest_wait_s = longest_wait_s
 
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
         return lambda: self._answer(job, lost)
 
     def _answer(self, job: JobRow, lost: Callable[[], bool]) -> Found:
         case = case_of(job)
-        prompt = build_prompt(case, lowest=floor(case))
+        prompt = build_prompt(replace(case, question=redacted(case.question)), lowest=floor(case))
         if self._model is None:
             return _found(job, reference_answer(case, prompt))
         if reason := unasked(job, case):
             return _found(job, reference_answer(case, prompt, reason))
         try:
             answer = ask(self._model, case, prompt, lost)
+        except ModelsAway as error:
+            if _waited_s(job) < self._longest_wait_s:
+                raise
+            answer = reference_answer(case, prompt, error.detail)
         except LanguageModelUnavailable as error:
             if job.failures + 1 < self._max_attempts:
                 raise
@@ -157,6 +157,11 @@ def judge(case: Case, prompt: Prompt, completion: Completion) -> tuple[list[Chec
     if reasons:
         return outcomes, reasons, None
     return outcomes, [], language_model_answer(case, prompt, completion, reply, outcomes)
+
+
+def _waited_s(job: JobRow) -> float:
+    """Since the submit, by this machine's clock: a few seconds of difference do no harm."""
+    return time.time() - job.created_at / 1e6
 
 
 def _added(used: Completion, now: Completion) -> Completion:

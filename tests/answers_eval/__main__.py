@@ -27,10 +27,11 @@ from shared.settings import Settings
 from tests.answers_eval import scorer
 from tests.answers_eval.replies import good, lines, planted
 from tests.workers.cases import CASES, job
-from workers.answer import AnswerStage, make_language_model
+from workers.answer import AnswerStage
 from workers.llm import Completion, LanguageModel, OnDelta, ShouldStop
 from workers.phrases import PHRASES
 from workers.prompt import Prompt
+from workers.providers import make_providers
 
 NONSENSE = (
     "",
@@ -89,7 +90,7 @@ def providers(wanted: list[str], running: ExitStack) -> dict[str, LanguageModel 
         found["smollm2"] = running.enter_context(serving()).model()
     settings = Settings.from_env()
     if settings.answers != "reference":
-        found["openai"] = make_language_model(settings)
+        found["openai"] = make_providers(settings)
     return {name: model for name, model in found.items() if name in wanted or name == "openai"}
 
 

@@ -1,16 +1,16 @@
 """The answer stage: which words a job gets, and what they cost it."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 
-from shared.errors import AnswerRejected, LanguageModelUnavailable
-from shared.settings import Settings
+from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway
 from shared.tables import JobRow
 from tests.answers_eval.replies import good
-from workers.answer import AnswerStage, case_of, make_language_model
-from workers.llm import OpenAICompatible, ScriptedModel
+from workers.answer import AnswerStage, case_of
+from workers.llm import ScriptedModel
 
 GOOD = json.dumps(good("en", "mel_clear"))
 BAD = json.dumps(good("en", "mel_clear") | {"urgency": "self_care"})
@@ -151,10 +151,18 @@ def test_the_case_holds_everything_that_the_row_does() -> None:
     assert {passage.label for passage in case.passages} >= {"mel"}
 
 
-def test_settings_choose_the_model() -> None:
-    assert make_language_model(Settings()) is None
-    made = make_language_model(
-        Settings(answers="openai", openai_api_key="k", openai_base_url="http://127.0.0.1:1/v1")
-    )
-    assert isinstance(made, OpenAICompatible)
-    made.close()
+def test_while_every_model_is_away_a_job_waits_and_then_the_reference_answers() -> None:
+    now = time.time() * 1e6
+    stage = AnswerStage(ScriptedModel([ModelsAway(), ModelsAway()]), 3, longest_wait_s=600)
+    with pytest.raises(ModelsAway):
+        answer(stage, job(created_at=now))
+    found = answer(stage, job(created_at=now - 601e6))["answer"]
+    assert (found["source"], found["refused_reason"]) == ("reference", ModelsAway().detail)
+
+
+def test_what_names_a_person_does_not_leave() -> None:
+    model = ScriptedModel([GOOD])
+    answer(AnswerStage(model, 3), job(question="My name is Ann Example, call +44 20 7946 0018. Is it bad?"))
+    sent = str(model.prompts[0].messages)
+    assert "[name]" in sent
+    assert not [part for part in ("Ann", "Example", "7946") if part in sent]

@@ -153,6 +153,22 @@ def test_what_is_sent_is_the_prompt_and_the_extras(model):
     }
 
 
+def test_azure_is_asked_by_deployment_and_version(serve):
+    url, got = serve(stream(*GOOD))
+    client = OpenAICompatible(url.removesuffix("/v1"), "secret", "my-deployment", azure_version="2024-10-21")
+    assert client.complete(PROMPT).text == "It is a mole."
+    client.close()
+    ((path, headers, _),) = got
+    assert path == "/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
+    assert headers["api-key"] == "secret"
+
+
+def test_a_server_that_falls_silent_is_left_before_the_time_is_over(model):
+    client = model(lambda handler: time.sleep(1), first_token_s=0.1, total_timeout_s=20)
+    with pytest.raises(LanguageModelUnavailable, match="in time"):
+        client.complete(PROMPT)
+
+
 def test_a_server_that_counts_no_tokens_is_served_by_zeros(model):
     done = model(stream(*GOOD[:3], DONE)).complete(PROMPT)
     assert (done.text, done.input_tokens, done.output_tokens) == ("It is a mole.", 0, 0)
