@@ -24,7 +24,9 @@ def server() -> Iterator[SmolLM2]:
 
 
 def model(server: SmolLM2, tokens: int) -> OpenAICompatible:
-    return server.model(extra={"max_tokens": tokens, "temperature": 0.8, "seed": 1})
+    """On a machine that is busy with other things even these few tokens may take a while."""
+    extra = {"max_tokens": tokens, "temperature": 0.8, "seed": 1}
+    return server.model(extra=extra, total_timeout_s=120)
 
 
 def test_pieces_arrive_and_an_answer_cut_by_its_limit_is_rejected(server: SmolLM2) -> None:
@@ -42,7 +44,7 @@ def test_a_call_that_is_no_longer_wanted_stops(server: SmolLM2) -> None:
 
 
 def test_its_words_do_not_reach_a_reader(server: SmolLM2) -> None:
-    stage = AnswerStage(model(server, 48), max_attempts=1)
+    stage = AnswerStage(server.model(extra={"max_tokens": 400}, total_timeout_s=40), max_attempts=1)
     answer = stage.begin(job("nv_clear", "en", "Will it become cancer?"), lambda: False)().values["answer"]
     assert answer["source"] == "reference"
     assert answer["refused_reason"]
