@@ -3,7 +3,19 @@
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from api import batches, docs, events, guard, health, jobs, pipelines, problems, uploads
+from api import (
+    batches,
+    docs,
+    events,
+    guard,
+    health,
+    jobs,
+    limits,
+    pipelines,
+    problems,
+    sessions,
+    uploads,
+)
 from api.multipart import OVERHEAD_BYTES
 from api.services import EXTENSION, Services
 from shared.schemas import Problem
@@ -32,7 +44,9 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     guard.install(app)
     problems.install(app)
-    for resource in (jobs.api, events.api, batches.api, uploads.api, pipelines.api, health.api):
-        app.register_api(resource)
+    limits.install(app, settings)
+    resources = (jobs, events, batches, uploads, pipelines, sessions, health)
+    for resource in resources:
+        app.register_api(resource.api)
     app.register_blueprint(docs.pages)
     return app

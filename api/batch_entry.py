@@ -5,11 +5,12 @@ import json
 import structlog
 
 from api.archives import Arrived, arrived, forget, pieces
+from api.auth import owner
 from api.batch_form import MANIFESTS, BatchForm
 from api.entry import require
 from api.lookup import batch_exists
 from api.services import Services
-from api.submit import sha256_of
+from api.submit import of_owner, sha256_of
 from api.uploads import take
 from shared import batches, uploads
 from shared.asked import clean_filename
@@ -46,7 +47,12 @@ def enter(room: Services, form: BatchForm, repeat_key: str | None) -> tuple[str,
 def again(room: Services, source: BatchRow, only: str) -> str:
     """Make a batch of another one's pictures; an archive worker copies them."""
     new = NewBatch(
-        id=new_id(), rerun_of=source.id, rerun_only=only, filename=source.filename, defaults=source.defaults
+        id=new_id(),
+        owner=source.owner,
+        rerun_of=source.id,
+        rerun_only=only,
+        filename=source.filename,
+        defaults=source.defaults,
     )
     return _create(room, new, None)[0]
 
@@ -56,7 +62,7 @@ def _from_upload(room: Services, form: BatchForm, key: Idempotency | None) -> tu
     upload_id = form.upload_id or ""
     if batch_exists(room, upload_id):
         return upload_id, False
-    uploads.find(room.db, upload_id)
+    uploads.find(room.db, upload_id, owner())
     with uploads.locked(room.db, upload_id) as lock:
         row = take(room, upload_id)
         archive = arrived(room.storage, upload_id)
@@ -78,6 +84,7 @@ def _move_manifest(room: Services, form: BatchForm, upload_id: str) -> None:
 def _new(form: BatchForm, batch_id: str, archive: Arrived, filename: str | None) -> NewBatch:
     return NewBatch(
         id=batch_id,
+        owner=owner(),
         filename=clean_filename(filename or ""),
         media_type=archive.media_type,
         sha256=archive.sha256,
@@ -108,4 +115,6 @@ def _key(text: str, form: BatchForm) -> Idempotency:
         form.archive and form.archive.sha256,
         form.manifest and [form.manifest.name, form.manifest.sha256],
     ]
-    return Idempotency(sha256_of(f"batches {text}"), sha256_of(json.dumps(content, sort_keys=True)))
+    return Idempotency(
+        sha256_of(of_owner(owner(), f"batches {text}")), sha256_of(json.dumps(content, sort_keys=True))
+    )

@@ -13,13 +13,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api import problems, results
+from api.auth import owner
 from api.batch_entry import again, enter
 from api.batch_form import BatchForm
 from api.batch_metrics import measure
 from api.batch_views import ShownBatch, rejected_entry, show_batches
 from api.checked import checked
 from api.listing import a_cursor, an_id
-from api.lookup import batch_row, valid
+from api.lookup import batch_row, own_batch
 from api.services import Services, services
 from api.submit import RepeatHeader
 from api.zipped import zip_of
@@ -97,7 +98,8 @@ def list_batches(query: ListQuery) -> Response:
     """List batches, the newest first"""
 
     def work(session: Session) -> BatchList:
-        statement = select(BatchRow).order_by(BatchRow.id.desc()).limit(query.limit + 1)
+        mine = select(BatchRow).where(BatchRow.owner == owner())
+        statement = mine.order_by(BatchRow.id.desc()).limit(query.limit + 1)
         if query.cursor:
             statement = statement.where(BatchRow.id < query.cursor)
         rows = list(session.scalars(statement))
@@ -203,8 +205,10 @@ def _sources(path: BatchPath, query: TableQuery) -> tuple[Services, BatchRow, st
 
 
 def _load(room: Services, batch_id: str) -> ShownBatch:
+    statement = own_batch(batch_id)
+
     def work(session: Session) -> ShownBatch:
-        row = session.get(BatchRow, valid(batch_id))
+        row = session.scalar(statement)
         if row is None:
             raise NotFound()
         return show_batches(session, [row])[0]

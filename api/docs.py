@@ -8,7 +8,9 @@ from flask import Blueprint, Response, current_app, redirect, render_template, s
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.wrappers import Response as AnyResponse
 
+from api.document import guarded
 from api.guard import DOCS
+from api.services import services
 from shared.errors import NotFound
 
 SWAGGER = Path(flask_openapi3_swagger.__file__).parent / "templates" / "swagger"
@@ -43,4 +45,5 @@ def asset(name: str) -> Response:
 def openapi() -> Response:
     app = current_app
     assert isinstance(app, OpenAPI)
-    return Response(json.dumps(app.api_doc, ensure_ascii=False), mimetype="application/json")
+    document = guarded(app, services().settings.auth)
+    return Response(json.dumps(document, ensure_ascii=False), mimetype="application/json")

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import problems
+from api.auth import owner
 from api.checked import checked
 from api.jobs import JobPath
 from api.lookup import load, version_of
@@ -71,12 +72,12 @@ class _Reader:
     """One client: what it has seen, and what there is to tell it."""
 
     def __init__(self, room: Services, job_id: str, seen: Seen) -> None:
-        self._room, self._job_id, self.seen = room, job_id, seen
+        self._room, self._job_id, self.seen, self._owner = room, job_id, seen, owner()
         self._attempt = 0  # that writes the answer now
         self.waits = True  # in a queue
 
     def look(self) -> list[Event]:
-        shown = load(self._room, self._job_id)
+        shown = load(self._room, self._job_id, self._owner)
         self._attempt, self.waits = drafting(shown), shown.job.position is not None
         return self._seeing(news(self.seen, shown))
 

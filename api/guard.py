@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, g, request
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from api.auth import authenticate
 from api.services import services
 from shared.errors import Forbidden
 from shared.ids import new_id
@@ -42,8 +43,8 @@ def _enter() -> None:
     clear_contextvars()
     bind_contextvars(request_id=g.request_id)
     _check_host()
-    if request.method not in READING:
-        _check_origin()
+    _check_origin()
+    authenticate()
 
 
 def _check_host() -> None:
@@ -53,10 +54,10 @@ def _check_host() -> None:
 
 
 def _check_origin() -> None:
-    """A page of somebody else's may not write here, even in the browser of a person who may."""
+    """A page of somebody else's may not ask here, even in the browser of a person who may."""
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("Host", "").lower():
-        raise Forbidden("Pages of another origin may not write here.")
+        raise Forbidden("Pages of another origin may not ask here.")
 
 
 def host_name(host: str) -> str:

@@ -7,10 +7,12 @@ from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.wsgi import wrap_file
 
 from api import problems
+from api.auth import owner
 from api.checked import checked
 from api.entry import IMAGE, enter, require
 from api.listing import JobFilter, select_page
@@ -26,7 +28,7 @@ from shared.jobs import NewJob
 from shared.language import detect
 from shared.lifecycle import first_stage
 from shared.schemas import Job, JobList
-from shared.tables import ArtifactRow
+from shared.tables import ArtifactRow, JobRow
 
 MOST_WAIT_S = 60
 RETRY_AFTER_S = 1
@@ -60,7 +62,7 @@ def submit(header: SubmitHeaders, form: SubmitForm) -> Response:
     room = services()
     info = images.inspect(form.image.data, room.limits)
     require(room, form.pipeline)
-    key = repeat_key(header.idempotency_key, form, info) if header.idempotency_key else None
+    key = repeat_key(owner(), header.idempotency_key, form, info) if header.idempotency_key else None
     job_id = jobs.repeated(room.db, key) if key else None
     status = 200
     if job_id is None:
@@ -165,6 +167,7 @@ def get_artifact(path: ArtifactPath) -> Response:
 def _new_job(form: SubmitForm, info: images.ImageInfo) -> NewJob:
     return NewJob(
         id=new_id(),
+        owner=owner(),
         pipeline=form.pipeline,
         question=form.question,
         lang=form.lang or detect(form.question),
@@ -207,7 +210,14 @@ def _seen_version() -> int | None:
 def _artifact(room: Services, path: ArtifactPath) -> ArtifactRow:
     if not NAME.fullmatch(path.name):
         raise NotFound()
-    found = room.db.read(lambda session: session.get(ArtifactRow, (valid(path.job_id), path.name)))
+    statement = (
+        select(ArtifactRow)
+        .join(JobRow, JobRow.id == ArtifactRow.job_id)
+        .where(
+            ArtifactRow.job_id == valid(path.job_id), ArtifactRow.name == path.name, JobRow.owner == owner()
+        )
+    )
+    found = room.db.read(lambda session: session.scalar(statement))
     if found is None:
         raise NotFound()
     return found

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from api.auth import owner
 from api.lookup import ID
 from api.views import EPOCH
 from shared.asked import known_pipeline
@@ -57,9 +58,13 @@ def select_page(session: Session, wanted: JobFilter) -> tuple[list[JobRow], str 
 
 
 def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
+    # A batch is one owner's: its own index finds its jobs, and the owner's must not be taken instead.
+    mine = func.coalesce(JobRow.owner, "") if wanted.batch_id else JobRow.owner
+    found: list[ColumnElement[bool]] = [mine == owner()]
     if wanted.cursor and wanted.batch_id:
-        last = select(JobRow.entry).where(JobRow.id == wanted.cursor).scalar_subquery()
+        last = (
+            select(JobRow.entry).where(JobRow.id == wanted.cursor, JobRow.owner == owner()).scalar_subquery()
+        )
         found.append(JobRow.entry < last)
     elif wanted.cursor:
         found.append(JobRow.id < wanted.cursor)

@@ -1,12 +1,16 @@
-"""Finds jobs and batches for the views, and waits for them without holding a connection."""
+"""Finds the caller's jobs and batches for the views, and waits for them without holding a connection.
+
+What is another owner's is not found, as if it did not exist.
+"""
 
 import re
 import time
 from contextlib import suppress
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from api.auth import owner
 from api.services import Services
 from api.views import Shown, show
 from shared.errors import NotFound, ServiceUnavailable
@@ -18,7 +22,8 @@ ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 def version_of(room: Services, job_id: str) -> tuple[int, str]:
     """Version and status, without the rest of the row."""
-    statement = select(JobRow.version, JobRow.status).where(JobRow.id == valid(job_id))
+    mine = (JobRow.id == valid(job_id), JobRow.owner == owner())
+    statement = select(JobRow.version, JobRow.status).where(*mine)
     found = room.db.read(lambda session: session.execute(statement).first())
     if found is None:
         raise NotFound()
@@ -26,10 +31,22 @@ def version_of(room: Services, job_id: str) -> tuple[int, str]:
 
 
 def row_of(room: Services, job_id: str) -> JobRow:
-    row = room.db.read(lambda session: session.get(JobRow, valid(job_id)))
+    statement = own_job(job_id)
+    row = room.db.read(lambda session: session.scalar(statement))
     if row is None:
         raise NotFound()
     return row
+
+
+def own_job(job_id: str, whose: str | None = None) -> "Select[JobRow]":
+    """Raises: NotFound when it is no id"""
+    mine = owner() if whose is None else whose
+    return select(JobRow).where(JobRow.id == valid(job_id), JobRow.owner == mine)
+
+
+def own_batch(batch_id: str) -> "Select[BatchRow]":
+    """Raises: NotFound when it is no id"""
+    return select(BatchRow).where(BatchRow.id == valid(batch_id), BatchRow.owner == owner())
 
 
 def valid(job_id: str) -> str:
@@ -40,20 +57,24 @@ def valid(job_id: str) -> str:
 
 
 def batch_row(room: Services, batch_id: str) -> BatchRow:
-    row = room.db.read(lambda session: session.get(BatchRow, valid(batch_id)))
+    statement = own_batch(batch_id)
+    row = room.db.read(lambda session: session.scalar(statement))
     if row is None:
         raise NotFound()
     return row
 
 
 def batch_exists(room: Services, batch_id: str) -> bool:
-    statement = select(BatchRow.id).where(BatchRow.id == valid(batch_id))
+    statement = own_batch(batch_id).with_only_columns(BatchRow.id)
     return room.db.read(lambda session: session.scalar(statement)) is not None
 
 
-def load(room: Services, job_id: str) -> Shown:
+def load(room: Services, job_id: str, whose: str | None = None) -> Shown:
+    """The caller's job; what runs on when the request is over, such as a stream, says whose."""
+    statement = own_job(job_id, whose)
+
     def work(session: Session) -> Shown:
-        row = session.get(JobRow, valid(job_id))
+        row = session.scalar(statement)
         if row is None:
             raise NotFound()
         return show(session, [row], room.pace)[0]

@@ -18,6 +18,7 @@ from shared.errors import (
     ServiceUnavailable,
     TooManyRequests,
     TransientError,
+    Unauthorized,
     UploadTooLarge,
     by_slug,
 )
@@ -54,7 +55,7 @@ def describe(cls: type[ServiceError]) -> str:
 
 
 def install(app: Flask) -> None:
-    app.register_error_handler(RequestError, _refused)
+    app.register_error_handler(RequestError, refused)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(TransientError, _unavailable)
     app.register_error_handler(SQLAlchemyError, _unavailable)
@@ -88,9 +89,13 @@ def body(
     )
 
 
-def _refused(error: RequestError) -> Response:
+def refused(error: RequestError) -> Response:
+    """What the client is told."""
     problem = body(type(error), error.detail, instance=request.path, errors=error.errors)
-    return _answer(problem, _retry_after(error.retry_after_s))
+    headers = _retry_after(error.retry_after_s)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="MedQ"'
+    return _answer(problem, headers)
 
 
 def _http(error: HTTPException) -> Response:

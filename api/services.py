@@ -13,6 +13,7 @@ from api.waiting import Waiters
 from shared.availability import Availability
 from shared.database import Database, connect
 from shared.images import Limits
+from shared.keys import KeyRing
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.storage import Storage, open_storage
@@ -35,6 +36,7 @@ class Services:
     metrics: Metrics
     presence: Presence
     transfers: Slots
+    keys: KeyRing
     streams: Slots
 
     @classmethod
@@ -54,6 +56,7 @@ class Services:
             metrics=Metrics(db),
             presence=Presence(settings),
             transfers=Slots(settings.api_threads // 4),
+            keys=KeyRing(db),
             # Of the half that may wait, so that a page whose stream is refused can still wait by requests.
             streams=Slots(settings.api_threads // 4, "event streams are open"),
         )

@@ -56,10 +56,15 @@ class SubmitHeaders(PreferHeader, RepeatHeader):
     pass
 
 
-def repeat_key(key: str, form: SubmitForm, info: ImageInfo) -> Idempotency:
-    """Hashes of the Idempotency-Key and of all that the request holds."""
+def repeat_key(owner: str, key: str, form: SubmitForm, info: ImageInfo) -> Idempotency:
+    """Hashes of the owner's Idempotency-Key and of all that the request holds."""
     content = form.model_dump(exclude={"image"}) | {"image": info.sha256, "filename": form.image.filename}
-    return Idempotency(sha256_of(key), sha256_of(json.dumps(content, sort_keys=True)))
+    return Idempotency(sha256_of(of_owner(owner, key)), sha256_of(json.dumps(content, sort_keys=True)))
+
+
+def of_owner(owner: str, key: str) -> str:
+    """Two owners may use the same key; a header holds no line end, so that none can spell another's."""
+    return f"{owner}\n{key}" if owner else key
 
 
 def preferred_wait_s(header: str | None, most_s: float) -> float:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 
 from api import problems
 from api.archives import hashed, key, limited, pieces
+from api.auth import owner
 from api.checked import checked
 from api.lookup import valid
 from api.services import Services, services
@@ -105,11 +106,11 @@ def create(header: CreateHeaders) -> Response:
     names = _metadata(header.metadata or "")
     upload_id = new_id()
     uploads.create(
-        room.db, upload_id, length=header.length, client_metadata=header.metadata,
+        room.db, upload_id, owner=owner(), length=header.length, client_metadata=header.metadata,
         filename=clean_filename(names.get("filename") or names.get("name") or ""),
         keep_s=room.settings.upload_keep_s, most=room.settings.max_uploads,
     )  # fmt: skip
-    row = uploads.find(room.db, upload_id)
+    row = uploads.find(room.db, upload_id, owner())
     if request.mimetype == BODY:
         _append(room, row, AppendHeaders.model_validate({"Upload-Offset": 0}))
     response = _state(room, upload_id, 201)
@@ -122,7 +123,7 @@ def create(header: CreateHeaders) -> Response:
 def look(path: UploadPath) -> Response:
     """Ask how far an upload is; HEAD answers with the same headers"""
     room, upload_id = services(), valid(path.upload_id)
-    row = uploads.find(room.db, upload_id)
+    row = uploads.find(room.db, upload_id, owner())
     offset, length = _offset(room, row.id), row.length or 0
     body = UploadInfo(
         id=row.id, offset=offset, length=length, filename=row.filename, expires_at=time_of(row.expires_at)
@@ -142,7 +143,7 @@ def append(path: UploadPath, header: AppendHeaders) -> Response:
     room, upload_id = services(), valid(path.upload_id)
     if request.mimetype != BODY:
         raise UnsupportedBody(f"The body must be {BODY}.")
-    _append(room, uploads.find(room.db, upload_id), header)
+    _append(room, uploads.find(room.db, upload_id, owner()), header)
     return _state(room, upload_id, 204)
 
 
@@ -151,7 +152,7 @@ def append(path: UploadPath, header: AppendHeaders) -> Response:
 def terminate(path: UploadPath) -> Response:
     """Give an upload up"""
     room, upload_id = services(), valid(path.upload_id)
-    uploads.find(room.db, upload_id)
+    uploads.find(room.db, upload_id, owner())
     with uploads.locked(room.db, upload_id) as lock:
         room.storage.erase(upload_id)
         lock.forget()
@@ -215,7 +216,7 @@ def _verified(room: Services, upload_id: str, chunks: Iterator[bytes], checksum:
 
 
 def _state(room: Services, upload_id: str, status: int) -> Response:
-    row = uploads.find(room.db, upload_id)
+    row = uploads.find(room.db, upload_id, owner())
     return Response(status=status, headers=_headers(row, _offset(room, upload_id)))
 
 
@@ -261,7 +262,7 @@ def take(room: Services, upload_id: str) -> UploadRow:
 
     Raises: NotFound, UploadUnfinished
     """
-    row = uploads.find(room.db, upload_id)
+    row = uploads.find(room.db, upload_id, owner())
     offset = _offset(room, upload_id)
     if offset < (row.length or 0):
         raise UploadUnfinished(f"{offset:,} of {row.length:,} bytes have arrived.")

@@ -91,13 +91,15 @@ def running(settings: Settings, *, start_s: float = START_S) -> Iterator[System]
     )
     system = System(_url(settings.host, settings.port), _url("127.0.0.1", settings.flower_port), supervisor)
     try:
-        _await_ready(system, data, start_s)
+        _await_ready(system, settings, start_s)
         yield system
     finally:
         _stop(supervisor)
 
 
 def _url(host: str, port: int) -> str:
+    """For this machine: an address that stands for all of its own is reached by loopback."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
@@ -180,7 +182,9 @@ def _check_free(host: str, port: int, setting: str) -> None:
             ) from None
 
 
-def _await_ready(system: System, data: Path, start_s: float) -> None:
+def _await_ready(system: System, settings: Settings, start_s: float) -> None:
+    data = settings.data_path
+    name = min(settings.allowed_hosts, default="")  # the API answers under the names of MEDQ_HOSTS only
     until = time.monotonic() + start_s
     missing: object = "the API"
     while time.monotonic() < until:
@@ -189,7 +193,7 @@ def _await_ready(system: System, data: Path, start_s: float) -> None:
         if fatal := _gave_up(data):
             raise RunError(f"{fatal} does not start.\n{_last_words(data)}")
         try:
-            if not (missing := _missing(system.url)):
+            if not (missing := _missing(system.url, name)):
                 return
         except (httpx.HTTPError, ValueError):
             pass
@@ -197,15 +201,16 @@ def _await_ready(system: System, data: Path, start_s: float) -> None:
     raise RunError(f"Not ready after {start_s:.0f} s: {missing} is missing.\n{_last_words(data)}")
 
 
-def _missing(url: str) -> object:
+def _missing(url: str, name: str) -> object:
     """What the system says that it lacks; nothing when every stage is served, and some pipeline with them.
 
     Raises: httpx.HTTPError while the API does not answer
     """
-    ready = httpx.get(f"{url}/readyz", timeout=5).json()
+    headers = {"Host": name}
+    ready = httpx.get(f"{url}/readyz", headers=headers, timeout=5).json()
     if missing := ready.get("degraded") or ready.get("detail"):
         return missing
-    pipelines = httpx.get(f"{url}/v1/pipelines", timeout=5).json()["items"]
+    pipelines = httpx.get(f"{url}/v1/pipelines", headers=headers, timeout=5).json()["items"]
     return None if any(one["available"] for one in pipelines) else "a pipeline with weights"
 
 

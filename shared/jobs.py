@@ -45,6 +45,7 @@ class NewJob:
     lang: str
     stage: str
     answered: bool
+    owner: str = ""
     lane: str = "interactive"
     external: bool = True
     retry_of: str | None = None
@@ -145,7 +146,7 @@ def create(db: Database, new: NewJob, redispatch_s: float, idempotency: Idempote
 
 # What a job keeps when it is run again; the old deadline is not the new one's.
 KEPT = (
-    "pipeline", "question", "lang", "answered", "external", "age", "sex", "site", "client_metadata", "filename",
+    "owner", "pipeline", "question", "lang", "answered", "external", "age", "sex", "site", "client_metadata", "filename",
     "media_type", "sha256", "size_bytes", "width", "height", "entry_name", "custom_id", "true_label",
 )  # fmt: skip
 

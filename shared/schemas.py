@@ -16,6 +16,10 @@ Explain = Literal["none", "low", "medium", "high"]
 AnswerWhen = Literal["auto", "always", "never"]
 Urgency = Literal["emergency", "within_24h", "within_days", "routine", "self_care"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+Position = Literal[
+    "upper left", "upper middle", "upper right", "middle left", "centre", "middle right",
+    "lower left", "lower middle", "lower right",
+]  # fmt: skip
 StageName = Literal["vision", "answer", "explain"]
 
 
@@ -70,8 +74,9 @@ class Segment(Body):
     name: str
     area_px: int
     area_fraction: float
-    bbox: tuple[int, int, int, int]
+    bbox: tuple[int, int, int, int]  # x, y, width, height
     mean_probability: float
+    position: Position  # of its centre, in thirds of the picture
 
 
 class Warning(Body):
@@ -80,11 +85,12 @@ class Warning(Body):
 
 
 class UsedModel(Body):
-    """The weights that made the findings."""
+    """The weights that made the findings; `also` are those of the pipeline's further heads."""
 
     name: str
     version: str
     sha256: str
+    also: "list[UsedModel]" = []
 
 
 class Check(Body):
@@ -220,18 +226,20 @@ class JobList(Body):
 
 
 class LabelInfo(Body):
-    """A label's code and its name in every language."""
+    """A label's code, its name in every language, and its colour in masks and overlays as #rrggbb."""
 
     code: str
     en: str
     ko: str
     fr: str
+    colour: str | None = None
 
 
 class HeadInfo(Body):
-    """One question to one network, and the labels it answers with."""
+    """One question to one network, and the labels it answers with; a pipeline works without an optional one."""
 
     kind: Literal["classify", "grade", "segment"]
+    optional: bool = False
     weights: str
     labels: list[LabelInfo]
     grades: list[LabelInfo]

@@ -61,7 +61,15 @@ class Settings:
     hosts: str = setting(
         "localhost,127.0.0.1,[::1]", "Host names that requests may address, separated by commas"
     )
-    auth: Literal["open"] = setting("open", "open: no key is asked, which is allowed on loopback only")
+    auth: Literal["open", "keys"] = setting(
+        "open", "open: no key is asked, which is allowed on loopback only; keys: every request needs one"
+    )
+    session_s: float = setting(
+        12 * 3600.0, "A browser stays signed in for this long", low=60, high=90 * 24 * 3600
+    )
+    key_per_minute: int = setting(
+        1200, "Requests a minute that a key without a limit of its own may make", low=1, high=1_000_000
+    )
     api_threads: int = setting(64, "Requests that the API serves at once", low=4, high=1024)
     event_heartbeat_s: float = setting(
         15.0, "An event stream that has nothing to say sends a comment this often", low=0.05, high=300
@@ -99,7 +107,9 @@ class Settings:
     upload_keep_s: float = setting(
         24 * 3600.0, "An upload in pieces is forgotten when nothing arrives for this long", low=60, high=2**22
     )
-    max_uploads: int = setting(64, "Uploads in pieces that may be unfinished at once", low=1, high=10_000)
+    max_uploads: int = setting(
+        64, "Uploads in pieces that an owner may have unfinished at once", low=1, high=10_000
+    )
 
     # Life of a job
     lease_s: float = setting(
@@ -303,7 +313,9 @@ def _parse(text: str, item: "Field[Any]") -> object:
 def _contradictions(settings: Settings) -> list[str]:
     wrong = []
     if settings.auth == "open" and settings.host not in ("127.0.0.1", "::1", "localhost"):
-        wrong.append("MEDQ_HOST: with MEDQ_AUTH=open the API listens on loopback only, such as 127.0.0.1")
+        wrong.append(
+            "MEDQ_HOST: with MEDQ_AUTH=open the API listens on loopback only, such as 127.0.0.1; MEDQ_AUTH=keys lifts this"
+        )
     if settings.database_url and not settings.database_url.startswith(DATABASE_SCHEMES):
         wrong.append(f"MEDQ_DATABASE_URL: must start with one of {', '.join(DATABASE_SCHEMES)}")
     if settings.broker_url and not settings.broker_url.startswith(BROKER_SCHEMES):
@@ -314,7 +326,7 @@ def _contradictions(settings: Settings) -> list[str]:
         wrong.append("MEDQ_BULK_ANSWERS: must be smaller than MEDQ_ANSWER_THREADS")
     if settings.answers != "reference" and not settings.openai_api_key:
         wrong.append(
-            f"OPENAI_API_KEY: MEDQ_ANSWERS={settings.answers} needs a key (any text if none is asked)"
+            f"OPENAI_API_KEY: MEDQ_ANSWERS={settings.answers} needs a key (any text for a server that asks none)"
         )
     if settings.fallback_base_url and not settings.fallback_model:
         wrong.append("MEDQ_FALLBACK_MODEL: MEDQ_FALLBACK_BASE_URL needs the name of a model")

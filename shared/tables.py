@@ -1,4 +1,4 @@
-"""The rows: jobs, their attempts and artifacts, batches, uploads, and the keys that make a submit repeatable."""
+"""The rows: jobs, their attempts and artifacts, batches, uploads, keys that make a submit repeatable, keys of people."""
 
 from typing import Any
 
@@ -81,10 +81,12 @@ class JobRow(Row):
         # The archive's order; and an archive that is read again after a crash can double nothing
         Index("uq_jobs_entry", "batch_id", "entry", unique=True),
         Index("ix_jobs_deadline", "status", "deadline_at"),
+        Index("ix_jobs_owner", "owner", "id"),  # an owner's list, newest first
         TABLE,
     )
 
     id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)
+    owner: Mapped[str] = mapped_column(Ascii(64), default="", server_default="")  # "": made without a key
     batch_id: Mapped[str | None] = mapped_column(Ascii(36))
     entry: Mapped[int | None] = mapped_column(Integer())  # its number in the archive
     entry_name: Mapped[str | None] = mapped_column(text_(ENTRY_NAME_LIMIT))  # its whole path there
@@ -154,7 +156,7 @@ class BatchRow(Row):
     )
 
     id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)
-    owner: Mapped[str] = mapped_column(Ascii(64), default="")  # "": everybody's
+    owner: Mapped[str] = mapped_column(Ascii(64), default="")  # "": made without a key
     status: Mapped[str] = mapped_column(Ascii(16))
     version: Mapped[int] = mapped_column(default=1)  # the ETag
 
@@ -274,3 +276,32 @@ class IdempotencyRow(Row):
     content_sha256: Mapped[str] = mapped_column(Ascii(64))
     job_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("jobs.id"))
     created_at: Mapped[int]
+
+
+class KeyRow(Row):
+    """What somebody may do here, and whose jobs he sees; of the key itself only the hash is known."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (Index("uq_api_keys_sha256", "sha256", unique=True), TABLE)
+
+    id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)
+    sha256: Mapped[str] = mapped_column(Ascii(64))
+    owner: Mapped[str] = mapped_column(Ascii(64))
+    scopes: Mapped[str] = mapped_column(Ascii(64))  # separated by spaces
+    note: Mapped[str | None] = mapped_column(text_(255))  # for people: what it is for
+    per_minute: Mapped[int | None] = mapped_column(Integer())  # requests; None: the setting's
+    created_at: Mapped[int]
+    expires_at: Mapped[int | None]
+    revoked_at: Mapped[int | None]
+
+
+class SessionRow(Row):
+    """A browser that was signed in with a key, and may do what the key may for as long as the key is good."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index("ix_sessions_expires", "expires_at"), TABLE)
+
+    sha256: Mapped[str] = mapped_column(Ascii(64), primary_key=True)  # of the cookie's value
+    key_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("api_keys.id"), index=True)
+    created_at: Mapped[int]
+    expires_at: Mapped[int]

@@ -59,6 +59,7 @@ def create(
     db: Database,
     upload_id: str,
     *,
+    owner: str,
     length: int,
     filename: str | None,
     client_metadata: str | None,
@@ -67,16 +68,17 @@ def create(
 ) -> None:
     """Note an upload of `length` bytes that is to come; it is kept for `keep_s` after its last byte.
 
-    Raises: TooManyRequests when `most` others are under way
+    Raises: TooManyRequests when `most` others of this owner are under way
     """
 
     def work(session: Session) -> None:
-        known = session.scalar(select(func.count()).select_from(UploadRow))
+        known = session.scalar(select(func.count()).select_from(UploadRow).where(UploadRow.owner == owner))
         if known is not None and known >= most:
             raise TooManyRequests("Too many uploads are under way.", retry_after_s=60)
         session.execute(
             insert(UploadRow).values(
                 id=upload_id,
+                owner=owner,
                 length=length,
                 filename=filename,
                 client_metadata=client_metadata,
@@ -88,9 +90,11 @@ def create(
     db.write(work)
 
 
-def find(db: Database, upload_id: str) -> UploadRow:
-    """Raises: NotFound, also for one that is due to be forgotten"""
-    statement = select(UploadRow).where(UploadRow.id == upload_id, UploadRow.expires_at > now_us())
+def find(db: Database, upload_id: str, owner: str) -> UploadRow:
+    """Raises: NotFound, also for one that is due to be forgotten, and for another owner's"""
+    statement = select(UploadRow).where(
+        UploadRow.id == upload_id, UploadRow.owner == owner, UploadRow.expires_at > now_us()
+    )
     row = db.read(lambda session: session.scalar(statement))
     if row is None:
         raise NotFound("There is no such upload, or it was forgotten.")

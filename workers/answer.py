@@ -3,14 +3,15 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
+from pydantic import BaseModel
 
 from shared.drafts import Draft
 from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway
 from shared.queue import Hints
-from shared.schemas import Answer, Check, Finding, Warning
+from shared.schemas import Answer, Check, Finding, Grade, Segment, Warning
 from shared.tables import JobRow
 from workers import checks
 from workers.attempt import Found
@@ -24,6 +25,8 @@ from workers.reply import NotAReply, parse
 from workers.urgency import floor
 
 TRIES = 2  # a reply that fails its checks is asked for once more, with the reasons
+
+T = TypeVar("T", bound=BaseModel)
 
 log = structlog.get_logger(__name__)
 
@@ -41,8 +44,14 @@ def case_of(job: JobRow) -> Case:
         site=job.site,
         findings=found,
         warnings=tuple(Warning.model_validate(warning) for warning in job.warnings or ()),
+        segments=_parsed(Segment, job.segments),
+        grades=_parsed(Grade, job.grades),
         passages=tuple(retrieve(job.pipeline, found, question, job.lang)),  # type: ignore[arg-type]
     )
+
+
+def _parsed(body: type[T], column: list[Any] | None) -> tuple[T, ...] | None:
+    return None if column is None else tuple(body.model_validate(item) for item in column)
 
 
 class Withheld(Exception):
@@ -125,6 +134,8 @@ def unasked(job: JobRow, case: Case) -> str | None:
         return "The job was submitted with external=false."
     if floor(case) == "emergency":
         return "The question tells of an emergency, which no language model is asked about."
+    if not case.findings:
+        return "The pipeline measures and names no findings, so that a reply could not be checked."
     return refused(case)
 
 

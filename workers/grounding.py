@@ -72,9 +72,13 @@ def _share_of_two(words: frozenset[str], known: tuple[frozenset[str], ...]) -> f
     return (len(words & best) + max(len(left & statement) for statement in known)) / len(words)
 
 
-@lru_cache(maxsize=64)
 def _statements(case: Case) -> tuple[frozenset[str], ...]:
-    return tuple(content(text, case.lang) for text in _texts(case))
+    return _stems(tuple(_texts(case)), case.lang)
+
+
+@lru_cache(maxsize=64)
+def _stems(texts: tuple[str, ...], lang: Lang) -> tuple[frozenset[str], ...]:
+    return tuple(content(text, lang) for text in texts)
 
 
 def _texts(case: Case) -> Iterator[str]:

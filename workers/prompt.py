@@ -3,15 +3,17 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, TypeVar
 
-from shared.catalog import PIPELINES, Lang
-from shared.schemas import Finding, Sex, Urgency, Warning
+from shared.catalog import PIPELINES, HeadKind, Lang
+from shared.schemas import Finding, Grade, Segment, Sex, Urgency, Warning
 from workers.knowledge import Passage
+
+T = TypeVar("T")
 
 REPLY_SHOWN = 4_000  # characters of a failed reply that its correction repeats
 PROMPTS = Path(__file__).parent / "prompts"
@@ -21,7 +23,9 @@ FileRole = Literal["system", "user"]
 # What each file may and must use. A file that leaves one out is refused, so that nothing can drop out.
 VARIABLES: Mapping[FileRole, frozenset[str]] = {
     "system": frozenset({"language", "names", "floor", "departments"}),
-    "user": frozenset({"question", "findings", "age", "sex", "site", "warnings", "passages"}),
+    "user": frozenset(
+        {"question", "findings", "segments", "grades", "age", "sex", "site", "warnings", "passages"}
+    ),
 }
 LANGUAGE_NAMES: Mapping[Lang, str] = {"en": "English", "ko": "Korean (한국어)", "fr": "French (français)"}
 NO_QUESTION: Mapping[Lang, str] = {
@@ -58,6 +62,8 @@ class Case:
     findings: tuple[Finding, ...]
     warnings: tuple[Warning, ...]
     passages: tuple[Passage, ...]
+    segments: tuple[Segment, ...] | None = None  # None: nobody looked for areas; empty: there are none
+    grades: tuple[Grade, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +173,8 @@ def _user_values(case: Case) -> dict[str, str]:
     return {
         "question": _data(question),
         "findings": _data([_finding(finding, case) for finding in ranked]),
+        "segments": _data(_each(case.segments, partial(_segment, case))),
+        "grades": _data(_each(case.grades, partial(_grade, case))),
         "age": _data(case.age),
         "sex": _data(case.sex),
         "site": _data(case.site),
@@ -183,6 +191,39 @@ def _finding(finding: Finding, case: Case) -> dict[str, Any]:
         "probability": round(finding.probability, 4),
         "above_threshold": finding.above_threshold,
     }
+
+
+def _each(found: Sequence[T] | None, shape: Callable[[T], dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """None stays None: that nobody looked is something else than that nothing is there."""
+    return None if found is None else [shape(one) for one in found]
+
+
+def _segment(case: Case, segment: Segment) -> dict[str, Any]:
+    """Where an area lies and how large it is, in words and numbers that a reader can use."""
+    return {
+        "label": segment.label,
+        "name": _name(case, "segment", segment.label),
+        "percent_of_the_picture": round(100 * segment.area_fraction, 1),
+        "position": segment.position,
+        "mean_probability": round(segment.mean_probability, 4),
+    }
+
+
+def _grade(case: Case, grade: Grade) -> dict[str, Any]:
+    head = next(head for head in PIPELINES[case.pipeline].heads if head.kind == "grade")
+    return {
+        "condition": grade.condition,
+        "name": _name(case, "grade", grade.condition),
+        "grade": grade.grade,
+        "grade_name": head.grades[grade.grade].name(case.lang),
+        "probability": round(grade.probabilities[grade.grade], 4),
+    }
+
+
+def _name(case: Case, kind: HeadKind, code: str) -> str:
+    """As of a finding: the name comes from the catalog."""
+    heads = (head for head in PIPELINES[case.pipeline].heads if head.kind == kind)
+    return next(label.name(case.lang) for head in heads for label in head.labels if label.code == code)
 
 
 def _passage(passage: Passage) -> dict[str, Any]:

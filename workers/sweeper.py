@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from shared import batches, jobs, uploads
+from shared import batches, jobs, keys, uploads
 from shared.catalog import PIPELINES
 from shared.database import Database
 from shared.queue import Dispatcher, Hints
@@ -72,6 +72,7 @@ class Sweeper:
     def _forget(self) -> None:
         jobs.forget_keys(self._db)
         batches.forget_keys(self._db)
+        keys.forget_sessions(self._db)
         uploads.expire(self._db, self._storage)
 
     def _deliver(self, due: Iterable[JobRow]) -> None:

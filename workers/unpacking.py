@@ -158,6 +158,7 @@ class Unpacking:
         stored = NewArtifact(IMAGE, images.media_type(picture), clean, len(picture))
         new = NewJob(
             id=entry_id(self._row.id, number),
+            owner=self._row.owner,
             pipeline=asked.pipeline,
             question=asked.question,
             lang=asked.lang or detect(asked.question),

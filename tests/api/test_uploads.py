@@ -316,7 +316,7 @@ def test_what_a_batch_uses_is_not_forgotten_with_its_upload(
 ) -> None:
     url = begun(client)
     send(client, url, DATA, 0)
-    row: Any = uploads.find(database, url.rpartition("/")[2])
+    row: Any = uploads.find(database, url.rpartition("/")[2], "")
     assert post_batch(client, upload_id=row.id).status_code == 202
     kept = {name: getattr(row, name) for name in ("id", "length", "created_at", "expires_at")}
     database.write(lambda session: session.add(UploadRow(**kept)))  # as if the server had died in between

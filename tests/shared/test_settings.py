@@ -51,7 +51,8 @@ def test_every_bad_value_is_named_at_once() -> None:
         "MEDQ_LEASE_S: 0.5 is not between 1 and 3600",
         "MEDQ_DEVICE: 'tpu' is not one of auto, cpu, cuda",
         "MEDQ_PROT: there is no such setting",
-        "MEDQ_HOST: with MEDQ_AUTH=open the API listens on loopback only, such as 127.0.0.1",
+        "MEDQ_HOST: with MEDQ_AUTH=open the API listens on loopback only, such as 127.0.0.1; "
+        "MEDQ_AUTH=keys lifts this",
         "MEDQ_DATABASE_URL: must start with one of sqlite:///, mysql+pymysql://, mariadb+pymysql://",
         "MEDQ_BROKER_URL: must start with one of redis://, rediss://, unix://",
         "OPENAI_API_KEY: MEDQ_ANSWERS=openai needs a key (any text for a server that asks none)",
@@ -138,3 +139,7 @@ def test_the_readme_lists_every_setting_with_default_and_help() -> None:
         if len(cells) == 3 and cells[0] == f"`{name}`" and name.isupper():
             listed.append((name, cells[1].strip("`"), cells[2].replace("\0", "|")))
     assert listed == documented()
+
+
+def test_with_keys_any_address_may_be_listened_on() -> None:
+    assert Settings.from_env({"MEDQ_HOST": "0.0.0.0", "MEDQ_AUTH": "keys"}).host == "0.0.0.0"

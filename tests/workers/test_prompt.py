@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.catalog import LANGUAGES, PIPELINES
-from shared.schemas import Finding, Warning
+from shared.schemas import Finding, Grade, Segment, Warning
 from tests.answers_eval.replies import lines
 from workers.knowledge import retrieve
 from workers.prompt import (
@@ -52,6 +52,43 @@ def blocks(prompt):
     found = re.findall(r"<([a-z]+)>(.*)</\1>", user)
     assert sorted(tag for tag, _ in found) == TAGS
     return {tag: json.loads(text) for tag, text in found}
+
+
+def test_the_prompt_names_the_area_and_the_position_of_the_lesion():
+    area = Segment(
+        label="lesion", name="x", area_px=33_210, area_fraction=0.123, bbox=(300, 20, 210, 180),
+        mean_probability=0.9731, position="upper right",
+    )  # fmt: skip
+    assert blocks(build_prompt(case(segments=(area,), lang="fr")))["segments"] == [
+        {
+            "label": "lesion",
+            "name": "Lésion cutanée",
+            "percent_of_the_picture": 12.3,
+            "position": "upper right",
+            "mean_probability": 0.9731,
+        }
+    ]
+
+
+def test_the_prompt_tells_that_nobody_looked_from_that_nothing_is_there():
+    assert blocks(build_prompt(case()))["segments"] is None
+    assert blocks(build_prompt(case(segments=())))["segments"] == []
+    assert blocks(build_prompt(case()))["grades"] is None
+
+
+def test_the_prompt_holds_the_grades():
+    grade = Grade(condition="dandruff", name="x", grade=2, grade_name="x", probabilities=[0.1, 0.2, 0.6, 0.1])
+    data = blocks(build_prompt(case(pipeline="scalp", site="crown", findings=(), grades=(grade,))))
+    assert data["grades"] == [
+        {
+            "condition": "dandruff",
+            "name": "Dandruff",
+            "grade": 2,
+            "grade_name": "moderate",
+            "probability": 0.6,
+        }
+    ]
+    assert data["findings"] == []
 
 
 def test_the_prompt_holds_the_whole_case():
