@@ -5,7 +5,7 @@ READY := .venv/.installed
 CARD_FOLDER = $(if $(OUT),--out "$(OUT)")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check run train evaluate eval-answers bench clean
+.PHONY: help demo test test-faults check run train evaluate eval-answers bench soak clean
 .SUFFIXES:
 
 help: ## list these targets
@@ -16,6 +16,9 @@ demo: $(READY) ## start the system, ask it about a picture, print the answer, st
 
 test: $(READY) ## run every test; [ARGS="tests/api -k cancel"]
 	@$(PY) -m pytest $(ARGS)
+
+test-faults: $(READY) ## kill, freeze, fill and confuse every part, 200 jobs a fault; half an hour; [ARGS="-k redis"]
+	@$(PY) -m pytest tests/faults --long $(ARGS)
 
 check: $(READY) ## formatting, lint, types and the rules between rooms
 	@$(PY) -m ruff format --check .
@@ -42,6 +45,9 @@ eval-answers: $(READY) ## score the answers to 154 questions; [ARGS="--providers
 
 bench: $(READY) ## measure speed against raw loops; takes minutes
 	@$(PY) -m tests.bench
+
+soak: $(READY) ## twice the load it can bear, 500 pollers and 200 long-polls, for MINUTES=10; is memory flat?
+	@$(PY) -m tests.bench.soak --minutes $(or $(MINUTES),10)
 
 clean: ## remove caches; .venv and var/ with its jobs stay
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

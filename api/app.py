@@ -4,7 +4,9 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from api import (
+    audited,
     batches,
+    deliveries,
     docs,
     events,
     guard,
@@ -45,7 +47,8 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     guard.install(app)
     problems.install(app)
     limits.install(app, settings)
-    resources = (jobs, events, batches, uploads, pipelines, sessions, health)
+    audited.install(app, settings)
+    resources = (jobs, deliveries, events, batches, uploads, pipelines, sessions, health)
     for resource in resources:
         app.register_api(resource.api)
     app.register_blueprint(docs.pages)

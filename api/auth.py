@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from flask import g, request
+from flask import g, has_request_context, request
 
 from api.services import services
+from shared.audit import Actor
 from shared.errors import Forbidden, Unauthorized
 from shared.keys import KEY_PREFIX, SCOPES, SESSION_PREFIX, Key
 
@@ -48,7 +49,7 @@ def authenticate() -> None:
     endpoint = request.endpoint
     if endpoint is None or endpoint in PUBLIC or request.method == "OPTIONS":
         return
-    g.caller = recognised()
+    g.caller, g.touched = recognised(), set()
     if g.caller.by_cookie and request.method not in READING:
         _check_own_page()
     scope = needed(endpoint, request.method)
@@ -70,6 +71,22 @@ def known_key() -> Key | None:
 
 def owner() -> str:
     return caller().owner
+
+
+def actor() -> Actor | None:
+    """Of the audit log; None in open mode, where nobody is known."""
+    key = known_key()
+    return Actor(key.id, key.owner) if key else None
+
+
+def touched(*ids: str) -> str:
+    """Note for the audit log what this request is about; the last id again.
+
+    What runs on after the request, such as a stream, was noted when it began.
+    """
+    if has_request_context() and (found := g.get("touched")) is not None:
+        found.update(ids)
+    return ids[-1] if ids else ""
 
 
 def needed(endpoint: str, method: str) -> str | None:

@@ -52,6 +52,8 @@ class Client(BatchClient):
         external: bool | None = None,
         expires_in_s: float | None = None,
         metadata: Mapping[str, Any] | None = None,
+        webhook_url: str | None = None,
+        webhook_events: str | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Send a picture and a question; what is None is left to the server.
@@ -63,7 +65,7 @@ class Client(BatchClient):
         fields = {
             "pipeline": pipeline, "question": question, "lang": lang, "age": age, "sex": sex, "site": site,
             "explain": explain, "answer": answer, "external": None if external is None else str(external).lower(),
-            "expires_in_s": expires_in_s, "metadata": None if metadata is None else json.dumps(metadata),
+            "webhook_url": webhook_url, "webhook_events": webhook_events, "expires_in_s": expires_in_s, "metadata": None if metadata is None else json.dumps(metadata),
         }  # fmt: skip
         # As parts without a file name, so that the body is multipart even without a picture.
         parts: dict[str, Any] = {

@@ -9,10 +9,10 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 import structlog
-from celery import Celery
 from celery.signals import worker_shutting_down
 
 from shared import logs
@@ -24,7 +24,9 @@ from shared.storage import open_storage
 from workers.answer import AnswerStage
 from workers.archive import Archives
 from workers.attempt import Attempts, Stage
+from workers.consume import consume
 from workers.memory import keep_memory
+from workers.microbatch import never
 from workers.providers import make_providers
 from workers.red_flags import load
 from workers.refill import Refiller
@@ -69,7 +71,7 @@ def vision(settings: Settings) -> None:
     models.watch()
     queues = [queue_name("vision", name, lane) for lane in LANES for name in models.pipelines]
     stage = VisionStage(models, open_storage(settings.storage_location, durable=settings.durable), settings)
-    serve(stage, queues, settings.vision_threads, settings)
+    serve(stage, queues, settings.vision_threads, settings, models.ahead)
     models.close()
 
 
@@ -123,12 +125,14 @@ def sweep(settings: Settings) -> None:
     Sweeper(db, storage, Dispatcher(settings), Hints(settings), settings).run(stop)
 
 
-def serve(stage: Stage, queues: list[str], threads: int, settings: Settings) -> None:
+def serve(
+    stage: Stage, queues: list[str], threads: int, settings: Settings, hold: Callable[[], bool] = never
+) -> None:
     """Consume the stage's queues until SIGTERM."""
     db = connect(settings.sqlalchemy_url, pool_size=8)
     dispatcher, hints = Dispatcher(settings), Hints(settings)
     refiller = Refiller(db, dispatcher, hints, settings)
-    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller)
+    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller, hold)
     celery = make_celery(settings, queues)
     celery.task(name=f"medq.{stage.name}")(attempts.message)
     stop_in_time(attempts, db)
@@ -137,22 +141,6 @@ def serve(stage: Stage, queues: list[str], threads: int, settings: Settings) -> 
     attempts.close()
     refiller.close()
     db.close()
-
-
-def consume(celery: Celery, name: str, threads: int) -> None:
-    celery.worker_main(
-        [
-            "--quiet",
-            "worker",
-            "--pool=threads",
-            f"--concurrency={threads}",
-            f"--hostname={name}@%h",
-            "--without-gossip",
-            "--without-mingle",
-            "--task-events",
-            "--loglevel=WARNING",
-        ]
-    )
 
 
 def stop_in_time(attempts: Attempts, db: Database) -> None:

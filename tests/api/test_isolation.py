@@ -47,7 +47,7 @@ FREE = {
 
 @pytest.fixture
 def app(start: Callable[..., Flask]) -> Flask:
-    return start(auth="keys")
+    return start(auth="keys", webhook_secret="0123456789abcdef" * 2, webhook_allow="127.0.0.1")
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def test_the_longest_question_is_accepted(client: FlaskClient) -> None:
         ("explain", "low"),
         ("explain", "yes"),
         ("webhook_url", "https://example.org/hook"),
-        ("webhook_events", "completed"),
+        ("webhook_events", "all"),
         *[("expires_in_s", text) for text in ("0", "-1", "inf", "nan", "soon", "1e3", "2592001")],
         *[("metadata", text) for text in ("1", "[]", "null", '"a"', "{", "{'a': 1}", '{"a": NaN}')],
         ("metadata", '{"a": 1, "a": 2}'),
