@@ -18,7 +18,7 @@ from shared.database import Database, now_us
 from shared.errors import AttemptsExhausted, IdempotencyConflict, StageError
 from shared.ids import new_id
 from shared.lifecycle import TERMINAL, Event, Status, first_stage, sources, target
-from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow, WebhookRow
+from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow, ReviewRow, WebhookRow
 
 SECOND = 1_000_000  # microseconds
 IDEMPOTENCY_S = 24 * 3600
@@ -547,6 +547,7 @@ def erase(db: Database, job_id: str, by: Actor) -> bool:
             return False
         session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job_id))
         session.execute(delete(IdempotencyRow).where(IdempotencyRow.job_id == job_id))
+        session.execute(delete(ReviewRow).where(ReviewRow.job_id == job_id))
         webhooks.forget(session, job_id)
         audit.add(session, by, "erase", [job_id])
         return True
