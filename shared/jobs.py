@@ -18,7 +18,7 @@ from shared.database import Database, now_us
 from shared.errors import AttemptsExhausted, IdempotencyConflict, StageError
 from shared.ids import new_id
 from shared.lifecycle import TERMINAL, Event, Status, first_stage, sources, target
-from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow, WebhookRow
+from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow, ReviewRow, WebhookRow
 
 SECOND = 1_000_000  # microseconds
 IDEMPOTENCY_S = 24 * 3600
@@ -108,7 +108,7 @@ class Outcome:
     stage: str | None = None  # the next one, for ADVANCE
     lane: str = "interactive"  # of the job, for the dispatch that follows
     error: StageError | None = None
-    pause_s: float = 0.0  # before a retry
+    pause_s: float = 0.0  # before a retry, or how long a released job is parked
 
 
 def _beside(column: Any) -> Any:
@@ -357,7 +357,7 @@ def _columns(
         "limit_at": None,
         "version": row.version + 1,
         "failures": 0 if event is Event.ADVANCE else failures,
-        "not_before": waits if event is Event.RETRY else now,
+        "not_before": waits if event in (Event.RETRY, Event.RELEASE) else now,  # RELEASE with a pause: parked
         # After ADVANCE the worker dispatches itself, people's jobs at least; an archive's wait for the window.
         # After RETRY and RELEASE the sweeper does, when due.
         "due_at": now + int(redispatch_s * SECOND) if event is Event.ADVANCE and personal else waits,
@@ -547,6 +547,7 @@ def erase(db: Database, job_id: str, by: Actor) -> bool:
             return False
         session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job_id))
         session.execute(delete(IdempotencyRow).where(IdempotencyRow.job_id == job_id))
+        session.execute(delete(ReviewRow).where(ReviewRow.job_id == job_id))
         webhooks.forget(session, job_id)
         audit.add(session, by, "erase", [job_id])
         return True

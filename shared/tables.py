@@ -1,4 +1,4 @@
-"""The rows: jobs, their attempts and artifacts, batches, uploads, keys that make a submit repeatable, keys of people."""
+"""The rows: jobs, their attempts, artifacts and reviews, batches, uploads, keys to repeat a submit, keys of people."""
 
 from typing import Any
 
@@ -263,6 +263,21 @@ class ArtifactRow(Row):
     media_type: Mapped[str] = mapped_column(Ascii(64))
     sha256: Mapped[str] = mapped_column(Ascii(64))
     size_bytes: Mapped[int]
+
+
+class ReviewRow(Row):
+    """A clinician's word on what was found in a job."""
+
+    __tablename__ = "reviews"
+    __table_args__ = (Index("ix_reviews_job", "job_id", "id"), TABLE)
+
+    id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)
+    job_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("jobs.id"))
+    owner: Mapped[str] = mapped_column(Ascii(64))  # whose word it is; "": no key is asked
+    verdict: Mapped[str] = mapped_column(Ascii(8))
+    label: Mapped[str | None] = mapped_column(Ascii(64))  # what it is instead
+    note: Mapped[str | None] = mapped_column(long_text())
+    created_at: Mapped[int]
 
 
 class IdempotencyRow(Row):
