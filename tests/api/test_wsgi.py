@@ -74,13 +74,20 @@ def test_granian_serves_uploads_waits_and_stops_at_once(configured: Callable[...
             target=lambda: answers.append(httpx.get(f"{url}{job['urls']['self']}?wait=60", timeout=70))
         )
         waiting.start()
+        told: list[str] = []
+        following = threading.Thread(
+            target=lambda: told.append(httpx.get(url + job["urls"]["events"], timeout=70).text)
+        )
+        following.start()
         time.sleep(0.5)
         os.kill(process.pid, signal.SIGTERM)
         started = time.monotonic()
         process.wait(20)
         waiting.join(20)
+        following.join(20)
         assert time.monotonic() - started < 5
         assert [answer.status_code for answer in answers] == [200]
+        assert ["event: status" in text and "event: completed" not in text for text in told] == [True]
 
 
 @pytest.mark.slow
