@@ -82,7 +82,9 @@ def figures(truth: Labels, probabilities: Array, thresholds: Array) -> Figures:
     for label in range(probabilities.shape[1]):
         positive = truth == label
         found[f"sensitivity_{label}"] = float(flagged[positive, label].mean()) if positive.any() else np.nan
-        found[f"specificity_{label}"] = float(1 - flagged[~positive, label].mean())
+        found[f"specificity_{label}"] = (
+            np.nan if positive.all() else float(1 - flagged[~positive, label].mean())
+        )
     return found
 
 
@@ -146,8 +148,8 @@ def card_metrics(
         labels={
             code: LabelMetrics(
                 support=int((truth == label).sum()),
-                sensitivity=found[f"sensitivity_{label}"],
-                specificity=found[f"specificity_{label}"],
+                sensitivity=found.get(f"sensitivity_{label}"),
+                specificity=found.get(f"specificity_{label}"),
             )
             for label, code in enumerate(codes)
         },
