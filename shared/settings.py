@@ -137,6 +137,12 @@ class Settings:
     answer_limit_s: float = setting(
         180.0, "Longest time of one attempt at the answer stage", low=1, high=3600
     )
+    explain_limit_s: float = setting(
+        600.0,
+        "Longest time of one attempt at the explain stage, which waits for all others",
+        low=1,
+        high=3600,
+    )
     max_attempts: int = setting(3, "Attempts at a stage before the job fails", low=1, high=20)
     retry_base_s: float = setting(2.0, "First pause before a retry; doubles, with jitter", low=0, high=600)
     redispatch_s: float = setting(
@@ -161,6 +167,7 @@ class Settings:
         "What computes networks; auto: OpenVINO on a CPU in float32 where it finds what torch finds, else torch",
     )
     vision_threads: int = setting(96, "Messages that a vision worker holds at once", low=1, high=256)
+    explain_threads: int = setting(2, "Explanations that a vision worker makes at once", low=1, high=64)
     torch_threads: int = setting(
         0, "Threads of one forward pass on the CPU; 0: one per core", low=0, high=256
     )
@@ -252,7 +259,8 @@ class Settings:
         return frozenset(name.strip().lower() for name in self.hosts.split(",") if name.strip())
 
     def stage_limit_s(self, stage: str) -> float:
-        return self.answer_limit_s if stage == "answer" else self.vision_limit_s
+        limits = {"answer": self.answer_limit_s, "explain": self.explain_limit_s}
+        return limits.get(stage, self.vision_limit_s)
 
     def as_environment(self) -> dict[str, str]:
         """The variables that make from_env() build these settings again, in a child process."""
