@@ -29,7 +29,7 @@ from tests.servers import MariaDB, Redis, free_port
 from tests.shared_data import shared_data
 from training.evaluate import outcome_of
 from training.importers import read_data
-from training.samples import Sample
+from training.samples import Archives, Sample
 from workers.serving import pick_dtype
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -142,12 +142,12 @@ def submit_all(
     meanwhile: Callable[[int], None] = lambda done: None,
 ) -> list[Job]:
     """Every picture by one of 16 clients, each waited for to its end."""
-    archives: threading.local = threading.local()
+    own = threading.local()
     done: list[str] = []
 
     def one(numbered: tuple[int, Sample]) -> Job:
         number, sample = numbered
-        opened = archives.__dict__.setdefault("open", {})
+        opened = own.__dict__.setdefault("archives", Archives())
         with Client(place.system.url) as client:
             job = client.submit(
                 sample.copies[0].read(opened),
