@@ -51,6 +51,7 @@ class Client(BatchClient):
         sex: Sex | None = None,
         site: str | None = None,
         explain: Explain | None = None,
+        frame: int | None = None,
         answer: AnswerWhen | None = None,
         external: bool | None = None,
         expires_in_s: float | None = None,
@@ -67,8 +68,10 @@ class Client(BatchClient):
         """
         fields = {
             "pipeline": pipeline, "question": question, "lang": lang, "age": age, "sex": sex, "site": site,
-            "explain": explain, "answer": answer, "external": None if external is None else str(external).lower(),
-            "webhook_url": webhook_url, "webhook_events": webhook_events, "expires_in_s": expires_in_s, "metadata": None if metadata is None else json.dumps(metadata),
+            "explain": explain, "frame": frame, "answer": answer,
+            "external": None if external is None else str(external).lower(),
+            "webhook_url": webhook_url, "webhook_events": webhook_events, "expires_in_s": expires_in_s,
+            "metadata": None if metadata is None else json.dumps(metadata),
         }  # fmt: skip
         # As parts without a file name, so that the body is multipart even without a picture.
         parts: dict[str, Any] = {

@@ -62,6 +62,7 @@ def submit(header: SubmitHeaders, form: SubmitForm) -> Response:
     """Submit one picture and a question"""
     room = services()
     info = images.inspect(form.image.data, room.limits)
+    info.check_frame(form.frame)
     require(room, form.pipeline)
     key = repeat_key(owner(), header.idempotency_key, form, info) if header.idempotency_key else None
     job_id = jobs.repeated(room.db, key) if key else None
@@ -179,6 +180,8 @@ def _new_job(form: SubmitForm, info: images.ImageInfo) -> NewJob:
         stage=first_stage(),
         answered=form.answer != "never",
         external=form.external,
+        frame=form.frame,
+        explain=None if form.explain == "none" else form.explain,
         age=form.age,
         sex=form.sex,
         site=form.site,

@@ -143,6 +143,7 @@ class InputInfo(Body):
     size_bytes: int
     width: int
     height: int
+    frame: int | None = None  # of a multi-frame picture, from 1; null: the first
 
 
 class AttemptInfo(Body):
@@ -171,6 +172,7 @@ class JobMetrics(Body):
     queued_s: float | None = None
     vision_s: float | None = None
     answer_s: float | None = None
+    explain_s: float | None = None
     total_s: float | None = None
 
 
@@ -211,6 +213,7 @@ class Job(Body):
     model: UsedModel | None
     artifacts: dict[str, str]
     answer: Answer | None
+    explain: Explain = "none"
     error: Problem | None
     attempts: list[AttemptInfo]
     metrics: JobMetrics

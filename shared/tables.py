@@ -104,6 +104,8 @@ class JobRow(Row):
     site: Mapped[str | None] = mapped_column(Ascii(32))
     client_metadata: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
     answered: Mapped[bool]  # whether the answer stage follows
+    explain: Mapped[str | None] = mapped_column(Ascii(8))  # low, medium or high; None: not asked for
+    frame: Mapped[int | None] = mapped_column(Integer())  # of a multi-frame picture, from 1; None: the first
     external: Mapped[bool]  # False: no language model outside the house may see it
     filename: Mapped[str | None] = mapped_column(text_(255))
     media_type: Mapped[str | None] = mapped_column(Ascii(64))

@@ -1,8 +1,9 @@
 """A segment head at work: a picture handed in whole or in tiles, and what comes back made into a mask."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -18,10 +19,21 @@ from workers.results import HeadResult
 from workers.serving import Served
 
 Pixels = NDArray[np.uint8]
-MASK, OVERLAY = "mask", "overlay"
+MASK, OVERLAY, DICOM_SEG = "mask", "overlay", "dicom_seg"
 
 
-def hand_in(served: Served, pixels: Pixels, rank: int, lang: Lang) -> Callable[[], HeadResult]:
+@dataclass(frozen=True)
+class DicomSource:
+    """What a DICOM Segmentation object refers to: the stored file, and which of its frames was seen."""
+
+    job_id: str
+    data: bytes
+    frame: int
+
+
+def hand_in(
+    served: Served, pixels: Pixels, rank: int, lang: Lang, source: DicomSource | None
+) -> Callable[[], HeadResult]:
     """Give the picture to the microbatcher; what is returned waits for it, and shapes what it found."""
     look = _hand_in_tiles if served.card.preprocess.crop == "tiles" else _hand_in_whole
     waiting = look(served, pixels, rank)
@@ -29,15 +41,22 @@ def hand_in(served: Served, pixels: Pixels, rank: int, lang: Lang) -> Callable[[
     def end() -> HeadResult:
         outlines = waiting()
         found = segments(outlines, served.head, lang)
-        return HeadResult(
-            {"segments": [segment.model_dump() for segment in found]},
-            (
-                Made(MASK, "image/png", mask_png(outlines.mask, served.head)),
-                Made(OVERLAY, "image/jpeg", overlay_jpeg(pixels, outlines.mask, served.head)),
-            ),
+        made = (
+            Made(MASK, "image/png", mask_png(outlines.mask, served.head)),
+            Made(OVERLAY, "image/jpeg", overlay_jpeg(pixels, outlines.mask, served.head)),
+            *(_dicom_seg(source, outlines, served) if source else ()),
         )
+        return HeadResult({"segments": [segment.model_dump() for segment in found]}, made)
 
     return end
+
+
+def _dicom_seg(source: DicomSource, outlines: Outlines, served: Served) -> Iterator[Made]:
+    from workers.dicom_seg import MEDIA_TYPE, dicom_seg  # a second of loading, for DICOM files alone
+
+    data = dicom_seg(source.data, source.frame, outlines.mask, served.head, served.card, source.job_id)
+    if data:
+        yield Made(DICOM_SEG, MEDIA_TYPE, data)
 
 
 def smallest_areas(card: ModelCard) -> list[float]:

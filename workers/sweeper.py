@@ -70,6 +70,7 @@ class Sweeper:
         for batch_id in archives:
             self._dispatcher.dispatch([batch_id], "archive", "all", "bulk")
         windows = [("vision", pipeline.group) for pipeline in PIPELINES.values()] + [("answer", "all")]
+        windows += [("explain", pipeline.group) for pipeline in PIPELINES.values() if pipeline.classifier]
         filled = sum(refill(self._db, self._dispatcher, self._settings, *one) for one in windows)
         return len(waiting) + len(archives) + filled
 

@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from shared.catalog import Lang
-from shared.errors import ImageFailed, RequestError
 from shared.heads import findings, grades
-from shared.images import Limits, decode
 from shared.preprocess import to_tensor
 from shared.settings import Settings
 from shared.storage import Storage
@@ -18,8 +16,8 @@ from shared.tables import JobRow
 from workers import segment
 from workers.artifacts import keep
 from workers.attempt import Found
-from workers.decode_alone import decode_alone
 from workers.microbatch import RANKS
+from workers.picture import stored_picture
 from workers.results import HeadResult, merged, models_used
 from workers.serving import Models, Served
 
@@ -30,15 +28,15 @@ class VisionStage:
     name = "vision"
 
     def __init__(self, models: Models, storage: Storage, settings: Settings) -> None:
-        self._models, self._storage = models, storage
-        self._limits = Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
+        self._models, self._storage, self._settings = models, storage, settings
 
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
         """Decode, and hand the picture to the microbatcher of each head."""
         served = self._models.heads_of(job.pipeline)
-        pixels = self._pixels(job, _at_least_px(served))
+        pixels = stored_picture(self._storage, job, self._settings, _at_least_px(served))
         lang: Lang = job.lang  # type: ignore[assignment]
-        waiting = [hand_in(one, pixels, RANKS[job.lane], lang) for one in served]
+        source = self._dicom_source(job, served)
+        waiting = [hand_in(one, pixels, RANKS[job.lane], lang, source) for one in served]
 
         def end() -> Found:
             result = merged([wait() for wait in waiting])
@@ -47,28 +45,34 @@ class VisionStage:
 
         return end
 
-    def _pixels(self, job: JobRow, at_least_px: int) -> NDArray[np.uint8]:
-        """The stored picture. A job whose worker died once is decoded apart, in case the picture killed it."""
-        try:
-            data = self._storage.get(f"{job.id}/image")
-            if job.lost:
-                return decode_alone(data, self._limits, at_least_px)
-            return decode(data, self._limits, at_least_px=at_least_px)
-        except RequestError as error:
-            raise ImageFailed(error.detail) from error
+    def _dicom_source(self, job: JobRow, served: Sequence[Served]) -> segment.DicomSource | None:
+        """Only a mask of a DICOM picture becomes a DICOM object."""
+        if job.media_type != "application/dicom" or not _outlined(served):
+            return None
+        return segment.DicomSource(job.id, self._storage.get(f"{job.id}/image"), job.frame or 1)
+
+
+def _outlined(served: Sequence[Served]) -> bool:
+    return any(one.head.kind == "segment" for one in served)
 
 
 def _at_least_px(served: Sequence[Served]) -> int:
     """How small a JPEG may be decoded; a mask has the picture's own size, and needs all of it."""
-    if any(one.head.kind == "segment" for one in served):
+    if _outlined(served):
         return 0
     return max(one.card.preprocess.size_px for one in served)
 
 
-def hand_in(served: Served, pixels: NDArray[np.uint8], rank: int, lang: Lang) -> Callable[[], HeadResult]:
+def hand_in(
+    served: Served,
+    pixels: NDArray[np.uint8],
+    rank: int,
+    lang: Lang,
+    source: segment.DicomSource | None,
+) -> Callable[[], HeadResult]:
     """Give the picture to a head's microbatcher; what is returned waits for it, and shapes what it found."""
     if served.head.kind == "segment":
-        return segment.hand_in(served, pixels, rank, lang)
+        return segment.hand_in(served, pixels, rank, lang, source)
     future = served.batcher.submit(to_tensor(pixels, served.card.preprocess), rank)
     if served.head.kind == "grade":
         return lambda: HeadResult({"grades": _dumped(grades(future.result(), served.head, lang))})
