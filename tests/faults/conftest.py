@@ -63,7 +63,7 @@ def whole_room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         redis.start()
         mariadb.start()
         settings = _settings(folder, mariadb, redis, language_model)
-        system = stack.enter_context(running(settings))
+        system = stack.enter_context(running(settings, start_s=300))
         db = connect(settings.sqlalchemy_url)
         stack.callback(db.close)
         room = Room(
