@@ -16,8 +16,8 @@ READING = frozenset({"GET", "HEAD"})
 PUBLIC = frozenset(
     {
         "health.healthz", "health.readyz", "help_page",
-        "docs.index", "docs.docs", "docs.asset", "docs.openapi",
-        "pipelines.list_pipelines", "pipelines.get_pipeline", "pipelines.get_card",
+        "docs.docs", "docs.asset", "docs.openapi", "page.index", "page.asset",
+        "about.about", "pipelines.list_pipelines", "pipelines.get_pipeline", "pipelines.get_card",
         "sessions.sign_in", "sessions.sign_out",
     }
 )  # fmt: skip
@@ -25,6 +25,7 @@ PUBLIC = frozenset(
 NEEDED = {
     "health.metrics": "admin",  # counts are of everybody's jobs
     "sessions.look": None,  # any key's
+    "reviews.review": "review",
 }
 
 

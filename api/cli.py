@@ -64,13 +64,14 @@ def submit(
     site: Site = None,
     lang: LangName = None,
     explain: Annotated[Explain | None, typer.Option(help="How closely to explain the first finding.")] = None,
+    frame: Annotated[int | None, typer.Option(help="Frame of a multi-frame DICOM file, from 1.")] = None,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Send pictures and show what was found."""
     fields: dict[str, Any] = {
         "pipeline": pipeline, "question": question, "age": age, "sex": sex, "site": site, "lang": lang,
-        "explain": explain,
+        "explain": explain, "frame": frame,
     }  # fmt: skip
 
     with server() as client:

@@ -58,8 +58,9 @@ def enter(services: Services, new: NewJob, picture: bytes, idempotency: Idempote
 
     A broker that does not answer costs nothing but the sweeper's pause: the job is accepted.
 
-    Raises: IdempotencyConflict, StorageUnavailable; then nothing of the job is left behind
+    Raises: TooManyRequests, IdempotencyConflict, StorageUnavailable; then nothing of the job is left behind
     """
+    services.pressure.admit_job()
     try:
         services.storage.put(f"{new.id}/{IMAGE}", picture)
         artifact = NewArtifact(

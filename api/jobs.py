@@ -63,6 +63,7 @@ def submit(header: SubmitHeaders, form: SubmitForm) -> Response:
     """Submit one picture and a question"""
     room = services()
     info = images.inspect(form.image.data, room.limits)
+    info.check_frame(form.frame)
     require(room, form.pipeline)
     key = repeat_key(owner(), header.idempotency_key, form, info) if header.idempotency_key else None
     job_id = jobs.repeated(room.db, key) if key else None
@@ -77,7 +78,10 @@ def submit(header: SubmitHeaders, form: SubmitForm) -> Response:
 @api.get("", responses={"200": JobList})
 @checked
 def list_jobs(query: JobFilter) -> Response:
-    """List jobs, the newest first"""
+    """List jobs, the newest first
+
+    A page of a search may hold fewer jobs than `limit`, or none: `next` goes on, and is null at the end.
+    """
     room = services()
 
     def work(session: Session) -> JobList:
@@ -177,6 +181,8 @@ def _new_job(form: SubmitForm, info: images.ImageInfo) -> NewJob:
         stage=first_stage(),
         answered=form.answer != "never",
         external=form.external,
+        frame=form.frame,
+        explain=None if form.explain == "none" else form.explain,
         age=form.age,
         sex=form.sex,
         site=form.site,

@@ -81,6 +81,7 @@ def _facts(room: Services, pipeline: Pipeline) -> dict[str, Any]:
 def _head(head: Head) -> HeadInfo:
     return HeadInfo(
         kind=head.kind,
+        optional=head.optional,
         weights=head.weights,
         labels=[_label(label) for label in head.labels],
         grades=[_label(grade) for grade in head.grades],
@@ -88,7 +89,8 @@ def _head(head: Head) -> HeadInfo:
 
 
 def _label(label: Label) -> LabelInfo:
-    return LabelInfo(code=label.code, en=label.en, ko=label.ko, fr=label.fr)
+    colour = "#{:02x}{:02x}{:02x}".format(*label.colour) if label.colour else None
+    return LabelInfo(code=label.code, en=label.en, ko=label.ko, fr=label.fr, colour=colour)
 
 
 def _json(body: BaseModel) -> Response:

@@ -91,7 +91,7 @@ def status_of(row: JobRow) -> str:
 def stages_of(row: JobRow) -> list[str]:
     """The stages that this job goes through, in order."""
     stages: list[str] = [first_stage()]
-    while following := next_stage(stages[-1], answered=row.answered):
+    while following := next_stage(stages[-1], answered=row.answered, explained=bool(row.explain)):
         stages.append(following)
     return stages
 
@@ -133,6 +133,7 @@ def _job(
         "model": row.model,
         "artifacts": {artifact.name: f"{url}/artifacts/{artifact.name}" for artifact in artifacts},
         "answer": row.answer,
+        "explain": row.explain or "none",
         "error": _error(row, url),
         "attempts": [_attempt(attempt) for attempt in attempts],
         "metrics": _metrics(row, attempts),
@@ -185,6 +186,7 @@ def _input(row: JobRow) -> InputInfo | None:
         size_bytes=row.size_bytes or 0,
         width=row.width or 0,
         height=row.height or 0,
+        frame=row.frame,
     )
 
 
@@ -211,6 +213,7 @@ def _metrics(row: JobRow, attempts: list[AttemptRow]) -> JobMetrics:
         queued_s=_seconds(row.created_at, row.started_at),
         vision_s=took.get("vision"),
         answer_s=took.get("answer"),
+        explain_s=took.get("explain"),
         total_s=_seconds(row.created_at, row.completed_at),
     )
 

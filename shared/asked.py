@@ -110,6 +110,7 @@ class Asked(Request):
     expires_in_s: Annotated[float, BeforeValidator(decimal), Field(gt=0, le=LONGEST_DEADLINE_S)] | None = None
     metadata: Annotated[dict[str, Any], BeforeValidator(json_object)] | None = None
     answer: AnswerWhen = "auto"
+    frame: Annotated[int, BeforeValidator(whole_number), Field(ge=1)] | None = None
     external: Annotated[bool, BeforeValidator(true_or_false)] = True
 
     @field_validator("site")
@@ -123,9 +124,12 @@ class Asked(Request):
 
     @field_validator("explain")
     @classmethod
-    def no_explanations_yet(cls, explain: Explain) -> Explain:
-        if explain != "none":
-            raise ValueError("this version makes no explanations yet; leave it out or send none")
+    def explanation_of_findings(cls, explain: Explain, info: ValidationInfo) -> Explain:
+        pipeline = PIPELINES.get(info.data.get("pipeline", ""))
+        if explain != "none" and pipeline and pipeline.classifier is None:
+            raise ValueError(
+                "this pipeline classifies nothing that could be explained; its mask shows what it saw"
+            )
         return explain
 
 

@@ -7,9 +7,6 @@ from shared.cards import ModelCard, load_card, verify
 from shared.catalog import Head, Pipeline
 from shared.errors import CardMismatch
 
-# What training and serving know today; a card can promise nothing else.
-SERVED_HEADS = ("classify",)
-
 
 @dataclass(frozen=True)
 class Standing:
@@ -28,19 +25,15 @@ class Availability:
         self._seen: dict[str, tuple[tuple[int, ...], ModelCard | None, str | None]] = {}
 
     def standing(self, pipeline: Pipeline) -> Standing:
-        for head in pipeline.heads:
-            if head.kind not in SERVED_HEADS:
-                return Standing(
-                    False, f"This version can neither train nor serve a head that does {head.kind}."
-                )
+        """Optional heads do not count: without them the pipeline says less, and nothing false."""
+        for head in pipeline.required:
             if reason := self._look(head)[1]:
                 return Standing(False, reason, f"make train PIPELINE={pipeline.name} DATA=<folder>")
         return Standing(True)
 
     def card(self, pipeline: Pipeline) -> ModelCard | None:
         """The card of the first head, if it can be served."""
-        head = pipeline.heads[0]
-        return self._look(head)[0] if head.kind in SERVED_HEADS else None
+        return self._look(pipeline.heads[0])[0]
 
     def _look(self, head: Head) -> tuple[ModelCard | None, str | None]:
         folder = self._models / head.weights

@@ -3,9 +3,9 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.catalog import Head, HeadKind
 from shared.errors import CardMismatch
@@ -21,14 +21,22 @@ class Preprocess(_Frozen):
     """Array to tensor: a part of the picture, resized to `size_px` squared, then (x/255 - mean) / std.
 
     `center_square` takes the largest centred square. `whole` stretches the whole picture, so that a mask can
-    cover all of it.
+    cover all of it. `tiles` resizes nothing: a segment head sees squares of the picture that overlap by
+    `overlap_px`.
     """
 
     size_px: int = Field(ge=32, le=2048)
-    crop: Literal["center_square", "whole"] = "center_square"
+    crop: Literal["center_square", "whole", "tiles"] = "center_square"
+    overlap_px: int = Field(default=0, ge=0)
     interpolation: Literal["bilinear"] = "bilinear"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    @model_validator(mode="after")
+    def _tiles_advance(self) -> Self:
+        if self.overlap_px >= self.size_px:
+            raise ValueError("overlap_px must be smaller than size_px")
+        return self
 
 
 class Architecture(_Frozen):
@@ -51,11 +59,11 @@ class Interval(_Frozen):
 
 
 class LabelMetrics(_Frozen):
-    """How one label does at its own threshold, each one against the rest."""
+    """How one label does at its own threshold, each one against the rest; None where no picture can tell."""
 
     support: int
-    sensitivity: Interval
-    specificity: Interval
+    sensitivity: Interval | None
+    specificity: Interval | None
 
 
 class Metrics(_Frozen):
@@ -151,6 +159,14 @@ class ModelCard(_Frozen):
     metrics: Metrics | GradeMetrics | SegmentMetrics | None = None
     weights_dtype: Literal["float16", "float32"]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _crop_suits_head(self) -> Self:
+        """A mask covers the whole picture, and only a mask can be put together from tiles."""
+        crop = self.preprocess.crop
+        if crop == ("center_square" if self.head == "segment" else "tiles"):
+            raise ValueError(f"a {self.head} head cannot work on a picture that is cropped as {crop}")
+        return self
 
 
 def sha256_of(path: Path) -> str:

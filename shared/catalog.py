@@ -17,6 +17,7 @@ class Label:
     ko: str
     fr: str
     aliases: tuple[str, ...] = ()
+    colour: tuple[int, int, int] | None = None  # red, green, blue in masks and overlays; None: not drawn
 
     def name(self, lang: Lang) -> str:
         return {"en": self.en, "ko": self.ko, "fr": self.fr}[lang]
@@ -24,12 +25,16 @@ class Label:
 
 @dataclass(frozen=True)
 class Head:
-    """One question to one network: `weights` names the folder in workers/models that answers it."""
+    """One question to one network: `weights` names the folder in workers/models that answers it.
+
+    A pipeline works without the weights of an optional head, and then says nothing of what that head would.
+    """
 
     kind: HeadKind
     weights: str
     labels: tuple[Label, ...]
     grades: tuple[Label, ...] = ()
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,15 @@ class Pipeline:
     def labels(self) -> tuple[Label, ...]:
         """The first head's labels: the ones that findings speak of."""
         return self.heads[0].labels
+
+    @property
+    def required(self) -> tuple[Head, ...]:
+        return tuple(head for head in self.heads if not head.optional)
+
+    @property
+    def classifier(self) -> Head | None:
+        """The head whose findings can be explained."""
+        return next((head for head in self.heads if head.kind == "classify"), None)
 
     @property
     def group(self) -> str:
@@ -110,24 +124,26 @@ SCALP_GRADES = (
 )
 SCALP_SITES = ("crown", "left", "right", "back", "unknown")
 
-# The mask's value is the position in the tuple.
+# The mask's value is the position in the tuple. Red to yellow are the published X-ray overlay's, in its order;
+# cyan is seen on skin of every colour.
+RED, GREEN, BLUE, YELLOW, CYAN = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)
 ABDOMINAL_LABELS = (
     Label("normal", "Normal", "증상 없음", "Normal"),
-    Label("pyloric_stenosis", "Pyloric stenosis", "유문협착증", "Sténose du pylore"),
-    Label("pneumoperitoneum", "Pneumoperitoneum", "기복증", "Pneumopéritoine"),
-    Label("air_fluid_level", "Air-fluid level", "공기액체층", "Niveau hydro-aérique"),
-    Label("constipation", "Constipation", "변비", "Constipation"),
+    Label("pyloric_stenosis", "Pyloric stenosis", "유문협착증", "Sténose du pylore", colour=RED),
+    Label("pneumoperitoneum", "Pneumoperitoneum", "기복증", "Pneumopéritoine", colour=GREEN),
+    Label("air_fluid_level", "Air-fluid level", "공기액체층", "Niveau hydro-aérique", colour=BLUE),
+    Label("constipation", "Constipation", "변비", "Constipation", colour=YELLOW),
 )
 CHEST_LABELS = (
     Label("background", "Background", "배경", "Arrière-plan"),
-    Label("left_lung", "Left lung", "왼쪽 폐", "Poumon gauche"),
-    Label("right_lung", "Right lung", "오른쪽 폐", "Poumon droit"),
-    Label("cardiomediastinum", "Cardiomediastinum", "심장종격동", "Cardiomédiastin"),
-    Label("airways", "Airways", "기도", "Voies aériennes"),
+    Label("left_lung", "Left lung", "왼쪽 폐", "Poumon gauche", colour=RED),
+    Label("right_lung", "Right lung", "오른쪽 폐", "Poumon droit", colour=GREEN),
+    Label("cardiomediastinum", "Cardiomediastinum", "심장종격동", "Cardiomédiastin", colour=BLUE),
+    Label("airways", "Airways", "기도", "Voies aériennes", colour=YELLOW),
 )
 LESION_LABELS = (
     Label("background", "Background", "배경", "Arrière-plan"),
-    Label("lesion", "Skin lesion", "피부 병변", "Lésion cutanée"),
+    Label("lesion", "Skin lesion", "피부 병변", "Lésion cutanée", colour=CYAN),
 )
 
 PIPELINES: dict[str, Pipeline] = {
@@ -137,7 +153,10 @@ PIPELINES: dict[str, Pipeline] = {
             "skin",
             Label("skin", "Skin lesion", "피부 병변 분류", "Lésion cutanée"),
             "dermoscopy",
-            (Head("classify", "skin", SKIN_LABELS),),
+            (
+                Head("classify", "skin", SKIN_LABELS),
+                Head("segment", "lesion", LESION_LABELS, optional=True),
+            ),
             SKIN_SITES,
         ),
         Pipeline(

@@ -14,7 +14,7 @@ import pydicom
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import _read_file_meta_info, read_preamble
@@ -59,7 +59,39 @@ KEPT_KEYWORDS = (
     "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "FrameVOILUTSequence",
     "PixelValueTransformationSequence",
+    # Where the picture lies in space, so that a mask can be laid over it again.
+    "Modality", "PixelSpacing", "ImagerPixelSpacing", "ImageOrientationPatient", "ImagePositionPatient",
+    "SliceThickness", "SpacingBetweenSlices", "PixelMeasuresSequence", "PlanePositionSequence",
+    "PlaneOrientationSequence",
 )  # fmt: skip
+MODALITIES = frozenset(
+    [
+        "CR",
+        "CT",
+        "DMS",
+        "DX",
+        "ES",
+        "GM",
+        "IO",
+        "MG",
+        "MR",
+        "NM",
+        "OP",
+        "OPT",
+        "OT",
+        "PT",
+        "PX",
+        "RF",
+        "RG",
+        "RTDOSE",
+        "RTIMAGE",
+        "SC",
+        "SM",
+        "US",
+        "XA",
+        "XC",
+    ]
+)
 KEPT_TAGS = {tag for keyword in KEPT_KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
 PIXEL_TAGS = {tag for keyword in PIXEL_KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
 MAX_READS = 300_000  # a multi-frame file with 2,000 frames needs about 200,000
@@ -216,11 +248,16 @@ def _kept(source: Dataset) -> Dataset:
         element = source[tag]
         if element.VR == "SQ":
             setattr(kept, element.keyword, [_kept(item) for item in element.value])
-        elif element.VR != "UI" or IDENTIFIER.fullmatch(
-            str(element.value)
-        ):  # else it may be anything, a name too
+        elif _harmless(element):
             kept.add(element)
     return kept
+
+
+def _harmless(element: DataElement) -> bool:
+    """An identifier, or a modality, that is none may be anything, a name too."""
+    if element.keyword == "Modality":
+        return element.value in MODALITIES
+    return element.VR != "UI" or IDENTIFIER.fullmatch(str(element.value)) is not None
 
 
 def _colour(array: NDArray[Any], bits: int) -> NDArray[np.uint8]:

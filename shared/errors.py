@@ -95,6 +95,13 @@ class JobFinished(RequestError):
     title = "Job finished"
 
 
+class NothingFound(RequestError):
+    """The job has no findings: it has not come so far, it failed, or it was erased."""
+
+    status = 409
+    title = "Nothing found"
+
+
 class BatchFinished(RequestError):
     """The batch has already ended, and an ended batch never changes. Use rerun to make a new one."""
 
@@ -291,6 +298,7 @@ class TransientError(StageError):
 
     title = "Stage failed for now"
     retry = True
+    parks: ClassVar[bool] = False  # True: the job is given back, and no attempt is charged to it
 
 
 class OutOfMemory(TransientError):
@@ -303,6 +311,13 @@ class LanguageModelUnavailable(TransientError):
     """The language model did not answer, or answered with an error."""
 
     title = "Language model unavailable"
+
+
+class ModelsAway(TransientError):
+    """No language model can be asked at the moment; the job waits unharmed until one can."""
+
+    title = "Language models away"
+    parks = True
 
 
 class StorageUnavailable(TransientError):

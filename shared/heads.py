@@ -1,11 +1,13 @@
-"""Logits to findings."""
+"""Logits to findings, grades and pixels."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from shared.cards import ModelCard
 from shared.catalog import Head, Lang
-from shared.schemas import Finding
+from shared.schemas import Finding, Grade
 
 
 def probabilities(logits: Tensor, card: ModelCard) -> Tensor:
@@ -34,6 +36,19 @@ def pixel_probabilities(logits: Tensor, card: ModelCard) -> Tensor:
     return torch.softmax(logits.float() / card.temperature, dim=1)
 
 
+def read_out(logits: Tensor, card: ModelCard) -> list[Any]:
+    """What each picture of a microbatch gets: probabilities, off the device.
+
+    Shapes: classify (N, C) -> N lists of C floats; grade (N, K x G) -> N lists of K lists of G floats;
+    segment (N, C, S, S) -> N arrays (C, S, S) of float32
+    """
+    if card.head == "segment":
+        return list(pixel_probabilities(logits, card).cpu().numpy())
+    compute = grade_probabilities if card.head == "grade" else probabilities
+    rows: list[Any] = compute(logits, card).tolist()
+    return rows
+
+
 def findings(row: list[float], card: ModelCard, head: Head, lang: Lang) -> list[Finding]:
     """One picture's findings, most probable first."""
     found = [
@@ -46,3 +61,23 @@ def findings(row: list[float], card: ModelCard, head: Head, lang: Lang) -> list[
         for label, value in zip(head.labels, row, strict=True)
     ]
     return sorted(found, key=lambda finding: -finding.probability)
+
+
+def grades(rows: list[list[float]], head: Head, lang: Lang) -> list[Grade]:
+    """The most probable grade of each condition, in the catalog's order; of equals the milder.
+
+    Shapes: rows: a list of `grades` floats for each of the head's labels
+    """
+    found = []
+    for label, row in zip(head.labels, rows, strict=True):
+        grade = row.index(max(row))
+        found.append(
+            Grade(
+                condition=label.code,
+                name=label.name(lang),
+                grade=int(head.grades[grade].code),
+                grade_name=head.grades[grade].name(lang),
+                probabilities=row,
+            )
+        )
+    return found

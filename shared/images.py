@@ -26,7 +26,7 @@ from shared.containers import (
     tiff_frames,
     webp_header,
 )
-from shared.errors import ServiceError, UnreadableImage, UnsupportedImage, UploadTooLarge
+from shared.errors import InvalidRequest, ServiceError, UnreadableImage, UnsupportedImage, UploadTooLarge
 
 Pixels = NDArray[np.uint8]
 
@@ -80,6 +80,17 @@ class ImageInfo:
     sha256: str
     size_bytes: int
 
+    def check_frame(self, frame: int | None) -> None:
+        """Frames are chosen in DICOM files; of any other picture the first is kept, and no other.
+
+        Raises: InvalidRequest
+        """
+        frames = self.frames if self.media_type == "application/dicom" else 1
+        if frame is not None and frame > frames:
+            raise InvalidRequest(
+                f"The picture has {frames} frames to choose from; there is no frame {frame}."
+            )
+
 
 def media_type(data: bytes) -> str:
     """The kind of picture, from its bytes alone: names and declared types are the client's word.
@@ -115,8 +126,8 @@ def inspect(data: bytes, limits: Limits) -> ImageInfo:
     return ImageInfo(kind, width, height, header.frames, hashlib.sha256(data).hexdigest(), len(data))
 
 
-def decode(data: bytes, limits: Limits, *, at_least_px: int | None = None) -> Pixels:
-    """The upright picture as 8-bit RGB; of several frames the first.
+def decode(data: bytes, limits: Limits, *, at_least_px: int | None = None, frame: int = 1) -> Pixels:
+    """The upright picture as 8-bit RGB; of a DICOM file's frames the one with this number, else the first.
 
     Transparent areas become white, as on the page that shows the picture; black would look like the dark
     corners of a dermatoscope. `at_least_px` lets a large JPEG be decoded at a smaller scale, whose shorter
@@ -129,7 +140,7 @@ def decode(data: bytes, limits: Limits, *, at_least_px: int | None = None) -> Pi
     if kind == "image/jpeg":
         return _decode_jpeg(data, limits, at_least_px)
     if kind == "application/dicom":
-        return dicom.decode(data, limits)
+        return dicom.decode(data, limits, frame - 1)
     header = _header(kind, data, limits)
     limits.check(header.width, header.height)
     if kind == "image/png":

@@ -18,11 +18,17 @@ from shared.database import Database, now_us
 from shared.errors import AttemptsExhausted, IdempotencyConflict, StageError
 from shared.ids import new_id
 from shared.lifecycle import TERMINAL, Event, Status, first_stage, sources, target
-from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow, WebhookRow
+from shared.schemas import Warning
+from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow, ReviewRow, WebhookRow
 
 SECOND = 1_000_000  # microseconds
 IDEMPOTENCY_S = 24 * 3600
 LONGEST_DOUBLING = 6  # a queued job is dispatched again at least every 2**6 x redispatch_s
+
+SPARED = "explain"  # the stage whose failure is a warning
+LOST_EXPLANATION = Warning(
+    code="explanation_failed", detail="There is no explanation of the findings: every attempt at it was lost."
+)
 
 JOBS = cast(Table, JobRow.__table__)
 ATTEMPTS = cast(Table, AttemptRow.__table__)
@@ -58,6 +64,8 @@ class NewJob:
     owner: str = ""
     lane: str = "interactive"
     external: bool = True
+    explain: str | None = None  # None: no explanation
+    frame: int | None = None  # of a multi-frame picture, from 1; None: the first
     retry_of: str | None = None
     age: int | None = None
     sex: str | None = None
@@ -107,8 +115,9 @@ class Outcome:
     artifacts: tuple[NewArtifact, ...] = ()
     stage: str | None = None  # the next one, for ADVANCE
     lane: str = "interactive"  # of the job, for the dispatch that follows
+    group: str = "all"  # likewise
     error: StageError | None = None
-    pause_s: float = 0.0  # before a retry
+    pause_s: float = 0.0  # before a retry, or how long a released job is parked
 
 
 def _beside(column: Any) -> Any:
@@ -168,8 +177,9 @@ def create(
 
 # What a job keeps when it is run again; the old deadline is not the new one's.
 KEPT = (
-    "owner", "pipeline", "question", "lang", "answered", "external", "age", "sex", "site", "client_metadata", "filename",
-    "media_type", "sha256", "size_bytes", "width", "height", "entry_name", "custom_id", "true_label",
+    "owner", "pipeline", "question", "lang", "answered", "external", "explain", "frame", "age", "sex", "site",
+    "client_metadata", "filename", "media_type", "sha256", "size_bytes", "width", "height", "entry_name", "custom_id",
+    "true_label",
 )  # fmt: skip
 
 
@@ -357,7 +367,7 @@ def _columns(
         "limit_at": None,
         "version": row.version + 1,
         "failures": 0 if event is Event.ADVANCE else failures,
-        "not_before": waits if event is Event.RETRY else now,
+        "not_before": waits if event in (Event.RETRY, Event.RELEASE) else now,  # RELEASE with a pause: parked
         # After ADVANCE the worker dispatches itself, people's jobs at least; an archive's wait for the window.
         # After RETRY and RELEASE the sweeper does, when due.
         "due_at": now + int(redispatch_s * SECOND) if event is Event.ADVANCE and personal else waits,
@@ -460,19 +470,30 @@ def _close_attempts(session: Session, ids: list[str], event: Event) -> None:
 def reap(db: Database, max_attempts: int) -> dict[str, int]:
     """End expired leases: job id to its new version. Lost jobs wait again, or fail past the cap.
 
+    A job that is lost while it is explained has its findings and its answer: past the cap it succeeds.
+
     The error of an earlier attempt is kept, since it says more than that a worker fell silent.
     """
 
     def work(session: Session) -> dict[str, int]:
         lost = session.execute(
-            select(JobRow.id, JobRow.claim_id, JobRow.failures, JobRow.error_slug, JobRow.version)
+            select(
+                JobRow.id,
+                JobRow.claim_id,
+                JobRow.failures,
+                JobRow.error_slug,
+                JobRow.version,
+                JobRow.stage,
+                JobRow.warnings,
+            )
             .where(JobRow.status == Status.RUNNING.value, JobRow.lease_until < now_us())
             .limit(500)
             .with_for_update(skip_locked=True)
         ).all()
         for row in lost:
-            failed = row.failures + 1 >= max_attempts
-            event = Event.FAIL if failed else Event.LOSE
+            ended = row.failures + 1 >= max_attempts
+            spared = ended and row.stage == SPARED
+            event = Event.FINISH if spared else Event.FAIL if ended else Event.LOSE
             values: dict[str, Any] = {
                 "status": target(event).value,
                 "claim_id": None,
@@ -484,9 +505,11 @@ def reap(db: Database, max_attempts: int) -> dict[str, int]:
                 "due_at": now_us(),
                 "dispatches": 0,
                 "version": JobRow.version + 1,
-                "completed_at": now_us() if failed else None,
+                "completed_at": now_us() if ended else None,
             }
-            if failed and row.error_slug is None:
+            if spared:
+                values["warnings"] = [*(row.warnings or ()), LOST_EXPLANATION.model_dump()]
+            elif ended and row.error_slug is None:
                 values |= {"error_slug": AttemptsExhausted.slug, "error_detail": AttemptsExhausted().detail}
             session.execute(
                 update(JobRow)
@@ -547,6 +570,7 @@ def erase(db: Database, job_id: str, by: Actor) -> bool:
             return False
         session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job_id))
         session.execute(delete(IdempotencyRow).where(IdempotencyRow.job_id == job_id))
+        session.execute(delete(ReviewRow).where(ReviewRow.job_id == job_id))
         webhooks.forget(session, job_id)
         audit.add(session, by, "erase", [job_id])
         return True

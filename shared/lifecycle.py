@@ -57,6 +57,12 @@ def first_stage() -> StageName:
     return "vision"
 
 
-def next_stage(stage: str, *, answered: bool) -> StageName | None:
-    """What follows a stage of a job, or None after its last one."""
-    return "answer" if stage == "vision" and answered else None
+def next_stage(stage: str, *, answered: bool, explained: bool) -> StageName | None:
+    """What follows a stage of a job, or None after its last one. Nobody waits for an explanation."""
+    following: list[StageName] = ["vision"]
+    if answered:
+        following.append("answer")
+    if explained:
+        following.append("explain")
+    later = following[following.index(stage) + 1 :] if stage in following else []
+    return later[0] if later else None

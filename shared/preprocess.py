@@ -14,7 +14,7 @@ def to_tensor(pixels: NDArray[np.uint8], preprocess: Preprocess) -> Tensor:
 
     Shapes: pixels (H, W, 3) uint8 RGB -> (3, size_px, size_px) uint8, channels last in memory
     """
-    square = _center_square(pixels) if preprocess.crop == "center_square" else pixels
+    square = pixels[square_of(pixels.shape[1], pixels.shape[0], preprocess)]
     size = preprocess.size_px
     if square.shape[:2] != (size, size):
         picture = Image.fromarray(np.ascontiguousarray(square))
@@ -23,11 +23,13 @@ def to_tensor(pixels: NDArray[np.uint8], preprocess: Preprocess) -> Tensor:
     return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
 
-def _center_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = pixels.shape[:2]
+def square_of(width: int, height: int, preprocess: Preprocess) -> tuple[slice, slice]:
+    """Rows and columns of the picture that the network sees; with `whole`, and in tiles, it sees all."""
+    if preprocess.crop != "center_square":
+        return slice(0, height), slice(0, width)
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2
-    return pixels[top : top + side, left : left + side]
+    return slice(top, top + side), slice(left, left + side)
 
 
 def normalise(batch: Tensor, preprocess: Preprocess, dtype: torch.dtype) -> Tensor:

@@ -3,19 +3,24 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shared.cards import ModelCard
 from shared.catalog import Lang
 
 QUESTION_LIMIT = 4_000  # characters
 METADATA_LIMIT_BYTES = 2_048
+NOTE_LIMIT = 2_000  # characters
 
 Sex = Literal["female", "male", "unknown"]
 Explain = Literal["none", "low", "medium", "high"]
 AnswerWhen = Literal["auto", "always", "never"]
 Urgency = Literal["emergency", "within_24h", "within_days", "routine", "self_care"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+Position = Literal[
+    "upper left", "upper middle", "upper right", "middle left", "centre", "middle right",
+    "lower left", "lower middle", "lower right",
+]  # fmt: skip
 StageName = Literal["vision", "answer", "explain"]
 
 
@@ -71,8 +76,9 @@ class Segment(Body):
     name: str
     area_px: int
     area_fraction: float
-    bbox: tuple[int, int, int, int]
+    bbox: tuple[int, int, int, int]  # x, y, width, height
     mean_probability: float
+    position: Position  # of its centre, in thirds of the picture
 
 
 class Warning(Body):
@@ -81,11 +87,12 @@ class Warning(Body):
 
 
 class UsedModel(Body):
-    """The weights that made the findings."""
+    """The weights that made the findings; `also` are those of the pipeline's further heads."""
 
     name: str
     version: str
     sha256: str
+    also: "list[UsedModel]" = []
 
 
 class Check(Body):
@@ -137,6 +144,7 @@ class InputInfo(Body):
     size_bytes: int
     width: int
     height: int
+    frame: int | None = None  # of a multi-frame picture, from 1; null: the first
 
 
 class AttemptInfo(Body):
@@ -165,6 +173,7 @@ class JobMetrics(Body):
     queued_s: float | None = None
     vision_s: float | None = None
     answer_s: float | None = None
+    explain_s: float | None = None
     total_s: float | None = None
 
 
@@ -205,6 +214,7 @@ class Job(Body):
     model: UsedModel | None
     artifacts: dict[str, str]
     answer: Answer | None
+    explain: Explain = "none"
     error: Problem | None
     attempts: list[AttemptInfo]
     metrics: JobMetrics
@@ -221,18 +231,20 @@ class JobList(Body):
 
 
 class LabelInfo(Body):
-    """A label's code and its name in every language."""
+    """A label's code, its name in every language, and its colour in masks and overlays as #rrggbb."""
 
     code: str
     en: str
     ko: str
     fr: str
+    colour: str | None = None
 
 
 class HeadInfo(Body):
-    """One question to one network, and the labels it answers with."""
+    """One question to one network, and the labels it answers with; a pipeline works without an optional one."""
 
     kind: Literal["classify", "grade", "segment"]
+    optional: bool = False
     weights: str
     labels: list[LabelInfo]
     grades: list[LabelInfo]
@@ -265,3 +277,57 @@ class PipelineDetail(PipelineInfo):
 class PipelineList(Body):
     items: list[PipelineInfo]
     next: str | None = None
+
+
+class ReviewRequest(Request):
+    """A clinician's word on what was found: right, or not and what it is instead."""
+
+    verdict: Literal["agree", "disagree"]
+    label: Text | None = None
+    note: Annotated[Text, Field(max_length=NOTE_LIMIT)] | None = None
+
+    @model_validator(mode="after")
+    def only_who_disagrees_knows_better(self) -> "ReviewRequest":
+        if self.verdict == "agree" and self.label is not None:
+            raise ValueError("label goes with the verdict disagree")
+        return self
+
+
+class Review(Body):
+    """One word on a job's findings; it is never changed, and the last one counts."""
+
+    id: str
+    verdict: Literal["agree", "disagree"]
+    label: str | None
+    note: str | None
+    created_at: datetime
+
+
+class ReviewList(Body):
+    items: list[Review]
+    next: str | None = None
+
+
+class AboutModel(Body):
+    """The language model that writes answers, and the host that runs it."""
+
+    name: str
+    host: str
+
+
+class AboutLimits(Body):
+    image_bytes: int
+    image_pixels: int
+    archive_bytes: int
+    archive_entries: int
+    question_characters: int
+
+
+class About(Body):
+    """What a client should know before it asks; `language_model` is null where none sees anything."""
+
+    version: str
+    auth: str
+    languages: list[Lang]
+    language_model: AboutModel | None
+    limits: AboutLimits

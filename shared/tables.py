@@ -1,4 +1,4 @@
-"""The rows: jobs, their attempts and artifacts, batches, uploads, keys that make a submit repeatable, keys of people."""
+"""The rows: jobs, their attempts, artifacts and reviews, batches, uploads, keys to repeat a submit, keys of people."""
 
 from typing import Any
 
@@ -104,6 +104,8 @@ class JobRow(Row):
     site: Mapped[str | None] = mapped_column(Ascii(32))
     client_metadata: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
     answered: Mapped[bool]  # whether the answer stage follows
+    explain: Mapped[str | None] = mapped_column(Ascii(8))  # low, medium or high; None: not asked for
+    frame: Mapped[int | None] = mapped_column(Integer())  # of a multi-frame picture, from 1; None: the first
     external: Mapped[bool]  # False: no language model outside the house may see it
     filename: Mapped[str | None] = mapped_column(text_(255))
     media_type: Mapped[str | None] = mapped_column(Ascii(64))
@@ -263,6 +265,21 @@ class ArtifactRow(Row):
     media_type: Mapped[str] = mapped_column(Ascii(64))
     sha256: Mapped[str] = mapped_column(Ascii(64))
     size_bytes: Mapped[int]
+
+
+class ReviewRow(Row):
+    """A clinician's word on what was found in a job."""
+
+    __tablename__ = "reviews"
+    __table_args__ = (Index("ix_reviews_job", "job_id", "id"), TABLE)
+
+    id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)
+    job_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("jobs.id"))
+    owner: Mapped[str] = mapped_column(Ascii(64))  # whose word it is; "": no key is asked
+    verdict: Mapped[str] = mapped_column(Ascii(8))
+    label: Mapped[str | None] = mapped_column(Ascii(64))  # what it is instead
+    note: Mapped[str | None] = mapped_column(long_text())
+    created_at: Mapped[int]
 
 
 class IdempotencyRow(Row):

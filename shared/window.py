@@ -20,8 +20,8 @@ from shared.tables import BatchRow, JobRow, WindowRow
 
 BULK = "bulk"
 OPEN = (BatchStatus.RECEIVING.value, BatchStatus.RUNNING.value)
-# An answer takes seconds, and a message's jobs are answered one after the other: each has its own.
-MESSAGE_SIZES = {"vision": LARGEST_MESSAGE, "answer": 1}
+# An answer, or an explanation, takes seconds, and a message's jobs are answered one after the other: each has its own.
+MESSAGE_SIZES = {"vision": LARGEST_MESSAGE, "answer": 1, "explain": 1}
 
 
 def fill(db: Database, stage: str, group: str, window: int, redispatch_s: float) -> list[list[str]]:

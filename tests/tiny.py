@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from shared.cards import Architecture, ModelCard, Preprocess, save_card, sha256_of
-from shared.catalog import PIPELINES, HeadKind
+from shared.catalog import PIPELINES, Head, HeadKind
 from shared.networks import WEIGHTS, build_network, save_weights
 
 ARCHITECTURES: dict[HeadKind, Architecture] = {
@@ -15,11 +15,13 @@ ARCHITECTURES: dict[HeadKind, Architecture] = {
 }
 
 
-def tiny_model(models: Path, pipeline: str = "skin", *, seed: int = 0, largest: int = 8) -> ModelCard:
-    """Write card and random weights to `models/<pipeline>`, weights first, as training does."""
-    folder = models / pipeline
+def tiny_model(
+    models: Path, pipeline: str = "skin", *, seed: int = 0, largest: int = 8, head: Head | None = None
+) -> ModelCard:
+    """Write card and random weights of a pipeline's first head, or of another; weights first, as training does."""
+    head = head or PIPELINES[pipeline].heads[0]
+    folder = models / head.weights
     folder.mkdir(parents=True, exist_ok=True)
-    head = PIPELINES[pipeline].heads[0]
     architecture = ARCHITECTURES[head.kind]
     torch.manual_seed(seed)
     network = build_network(architecture, head)
@@ -27,7 +29,7 @@ def tiny_model(models: Path, pipeline: str = "skin", *, seed: int = 0, largest: 
         network.last_layer().weight.mul_(60 if head.kind != "segment" else 5)  # type: ignore[operator]
     save_weights(network, folder / WEIGHTS, torch.float32)
     card = ModelCard(
-        name=pipeline,
+        name=head.weights,
         version=f"tiny.{seed}",
         head=head.kind,
         architecture=architecture,

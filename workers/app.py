@@ -9,24 +9,35 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import structlog
-from celery import Celery
 from celery.signals import worker_shutting_down
 
 from shared import logs
+from shared.catalog import PIPELINES
 from shared.database import Database, connect
 from shared.errors import ServiceError, SettingsError
 from shared.queue import LANES, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
 from shared.storage import open_storage
-from workers.answer import AnswerStage, make_language_model
+from workers.answer import AnswerStage
 from workers.archive import Archives
 from workers.attempt import Attempts, Stage
+from workers.beside import Beside
+from workers.consume import consume
 from workers.memory import keep_memory
+from workers.microbatch import never
+from workers.providers import make_providers
+from workers.red_flags import load
 from workers.refill import Refiller
 from workers.sweeper import Sweeper
+
+if TYPE_CHECKING:
+    from workers.explain import ExplainStage
 
 # sysexits.h: what is configured cannot work, and starting again would not help; supervisord.conf knows it.
 EXIT_CONFIG = 78
@@ -54,6 +65,7 @@ def vision(settings: Settings) -> None:
     # Here, since the other roles need no torch: without it they start in a second, in a tenth of the memory.
     import torch
 
+    from workers.explain import ExplainStage
     from workers.serving import Models
     from workers.vision import VisionStage
 
@@ -66,14 +78,20 @@ def vision(settings: Settings) -> None:
         )
     models.watch()
     queues = [queue_name("vision", name, lane) for lane in LANES for name in models.pipelines]
-    stage = VisionStage(models, open_storage(settings.storage_location, durable=settings.durable), settings)
-    serve(stage, queues, settings.vision_threads, settings)
+    explained = [name for name in models.pipelines if PIPELINES[name].classifier]
+    queues += [queue_name("explain", name, lane) for lane in LANES for name in explained]
+    storage = open_storage(settings.storage_location, durable=settings.durable)
+    stage = VisionStage(models, storage, settings)
+    explain = ExplainStage(models, storage, settings)
+    serve(stage, queues, settings.vision_threads, settings, models.ahead, explain)
     models.close()
 
 
 def answer(settings: Settings) -> None:
     """Threads that each hold one answer."""
-    stage = AnswerStage(make_language_model(settings), settings.max_attempts)
+    load()  # red flags: broken rules stop the start, not the first job
+    model = make_providers(settings)
+    stage = AnswerStage(model, settings.max_attempts, Hints(settings), settings.answer_wait_s)
     serve(stage, [queue_name("answer", "all", lane) for lane in LANES], settings.answer_threads, settings)
 
 
@@ -119,46 +137,48 @@ def sweep(settings: Settings) -> None:
     Sweeper(db, storage, Dispatcher(settings), Hints(settings), settings).run(stop)
 
 
-def serve(stage: Stage, queues: list[str], threads: int, settings: Settings) -> None:
-    """Consume the stage's queues until SIGTERM."""
+def serve(
+    stage: Stage,
+    queues: list[str],
+    threads: int,
+    settings: Settings,
+    hold: Callable[[], bool] = never,
+    explain: "ExplainStage | None" = None,
+) -> None:
+    """Consume the stage's queues until SIGTERM; explanations, which take long, have threads of their own."""
     db = connect(settings.sqlalchemy_url, pool_size=8)
     dispatcher, hints = Dispatcher(settings), Hints(settings)
     refiller = Refiller(db, dispatcher, hints, settings)
-    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller)
+    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller, hold)
     celery = make_celery(settings, queues)
     celery.task(name=f"medq.{stage.name}")(attempts.message)
-    stop_in_time(attempts, db)
+    running, beside = [attempts], None
+    if explain:
+        running.append(Attempts(explain, db, dispatcher, hints, settings, refiller, spare=explain.spare))
+        beside = Beside(running[-1].message, settings.explain_threads, explain.name)
+        celery.task(name=f"medq.{explain.name}")(beside.message)
+    stop_in_time(running, db)
     log.info("ready", stage=stage.name, queues=queues, threads=threads)
     consume(celery, stage.name, threads)
-    attempts.close()
+    if beside:
+        beside.close()
+    for one in running:
+        one.close()
     refiller.close()
     db.close()
 
 
-def consume(celery: Celery, name: str, threads: int) -> None:
-    celery.worker_main(
-        [
-            "--quiet",
-            "worker",
-            "--pool=threads",
-            f"--concurrency={threads}",
-            f"--hostname={name}@%h",
-            "--without-gossip",
-            "--without-mingle",
-            "--task-events",
-            "--loglevel=WARNING",
-        ]
-    )
-
-
-def stop_in_time(attempts: Attempts, db: Database) -> None:
+def stop_in_time(running: Sequence[Attempts], db: Database) -> None:
     """On SIGTERM Celery waits for its threads without bound: `drain_s` later, what is left is given back.
 
     Claims that were released are dispatched again by the sweeper, so the process may simply end.
     """
 
     def give_back() -> None:
-        if attempts.drain():
+        # Each waits for its own, so together they take no longer than one.
+        with ThreadPoolExecutor(len(running)) as pool:
+            left = list(pool.map(Attempts.drain, running))
+        if any(left):
             db.close()
             os._exit(0)
 

@@ -12,18 +12,19 @@ from typing import Any, Protocol
 import structlog
 
 from shared import jobs
+from shared.catalog import PIPELINES
+from shared.clock import LONGEST_PAUSE_S
 from shared.database import Database
-from shared.errors import StageError, UnexpectedFault
+from shared.errors import StageError, TransientError, UnexpectedFault
 from shared.jobs import Claim, NewArtifact, Outcome
 from shared.lifecycle import Event, next_stage
 from shared.logs import bound
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.tables import JobRow
-from workers.microbatch import Microbatcher
+from workers.microbatch import Microbatcher, never
 from workers.refill import Refiller
 
-LONGEST_PAUSE_S = 300.0
 LARGEST_GROUP = 64  # single-id messages that share a transaction
 
 log = structlog.get_logger(__name__)
@@ -54,6 +55,18 @@ def pause_s(failures: int, base_s: float) -> float:
     return min(LONGEST_PAUSE_S, base_s * random.uniform(1, 2 ** min(failures, 16)))
 
 
+def _failed(job: JobRow, claim: Claim, raised: StageError, base_s: float) -> Outcome:
+    """What an error makes of a job: parked, tried again after a pause, or failed.
+
+    What a server asks for with Retry-After is never undercut. Parked jobs come back spread over a base, not all at once.
+    """
+    parks = isinstance(raised, TransientError) and raised.parks
+    asked_s = raised.retry_after_s or 0
+    pause = asked_s + random.uniform(0, base_s) if parks else max(asked_s, pause_s(job.failures + 1, base_s))
+    event = Event.RELEASE if parks else Event.RETRY if raised.retry else Event.FAIL
+    return Outcome(job.id, claim.id, event, error=raised, pause_s=pause)
+
+
 class Attempts:
     """Runs messages for one stage: owns the claims of this process, and their leases."""
 
@@ -65,7 +78,14 @@ class Attempts:
         hints: Hints,
         settings: Settings,
         refiller: Refiller,
+        hold: Callable[[], bool] = never,
+        spare: Callable[[JobRow, StageError], Found] | None = None,
     ) -> None:
+        """`hold`: more of people's jobs would only wait in this process, so their claims may collect.
+
+        `spare` makes a failure for good the end of a job that succeeded without this stage.
+        """
+        self._spare = spare
         self.stage = stage
         self._refiller = refiller
         self._db, self._dispatcher, self._hints, self._settings = db, dispatcher, hints, settings
@@ -74,7 +94,7 @@ class Attempts:
         self._lock = threading.Lock()
         # Messages with one id share transactions: claims and results collect while one is being written.
         self._claims = Microbatcher[str, Claim | None](
-            self._claim_singles, largest=LARGEST_GROUP, name="claims"
+            self._claim_singles, largest=LARGEST_GROUP, name="claims", hold=hold
         )
         self._records = Microbatcher[Outcome, bool](
             self._record_singles, largest=LARGEST_GROUP, name="records"
@@ -114,9 +134,17 @@ class Attempts:
 
     def _end(self, job: JobRow, claim: Claim, wait: Callable[[], Found]) -> Outcome:
         found = wait()
-        following = next_stage(self.stage.name, answered=job.answered)
-        event = Event.ADVANCE if following else Event.FINISH
-        return Outcome(job.id, claim.id, event, found.values, found.artifacts, stage=following, lane=job.lane)
+        following = next_stage(self.stage.name, answered=job.answered, explained=bool(job.explain))
+        return Outcome(
+            job.id,
+            claim.id,
+            Event.ADVANCE if following else Event.FINISH,
+            found.values,
+            found.artifacts,
+            stage=following,
+            lane=job.lane,
+            group=PIPELINES[job.pipeline].group,
+        )
 
     def _guard(self, job: JobRow, claim: Claim, step: Callable[..., Any], *arguments: Any) -> Any:
         """The one try/except: what a step raises decides how the attempt ends."""
@@ -130,13 +158,9 @@ class Attempts:
             raised = UnexpectedFault()
         with bound(job_id=job.id, attempt=job.attempt):
             log.warning("attempt_failed", stage=self.stage.name, error=raised.slug, detail=raised.detail)
-        return Outcome(
-            job.id,
-            claim.id,
-            Event.RETRY if raised.retry else Event.FAIL,
-            error=raised,
-            pause_s=pause_s(job.failures + 1, self._settings.retry_base_s),
-        )
+        if self._spare and (not raised.retry or job.failures + 1 >= self._settings.max_attempts):
+            return Outcome(job.id, claim.id, Event.FINISH, self._spare(job, raised).values)
+        return _failed(job, claim, raised, self._settings.retry_base_s)
 
     def _claim(self, ids: Sequence[str]) -> Claim:
         return jobs.claim(
@@ -179,9 +203,9 @@ class Attempts:
             if outcome.event is not Event.ADVANCE or outcome.stage is None:
                 continue
             if outcome.lane == "interactive":
-                self._dispatcher.dispatch([outcome.job_id], outcome.stage, "all", outcome.lane)
+                self._dispatcher.dispatch([outcome.job_id], outcome.stage, outcome.group, outcome.lane)
             else:
-                self._refiller.ask(outcome.stage, "all")
+                self._refiller.ask(outcome.stage, outcome.group)
 
     def _refill(self, ours: Sequence[JobRow]) -> None:
         """A bulk message is over: the next one may go out, and its batch may have ended with it."""

@@ -15,7 +15,7 @@ CPU_S = 30
 MEMORY_BYTES = 2 * 2**30
 
 
-def decode_alone(data: bytes, limits: Limits, at_least_px: int) -> NDArray[np.uint8]:
+def decode_alone(data: bytes, limits: Limits, at_least_px: int, frame: int = 1) -> NDArray[np.uint8]:
     """As shared.images.decode, but nothing that the picture does can hurt this process.
 
     A fresh interpreter and not a fork, since the worker has threads and perhaps CUDA.
@@ -23,7 +23,7 @@ def decode_alone(data: bytes, limits: Limits, at_least_px: int) -> NDArray[np.ui
     Raises: ImageFailed if it is unreadable, killed its decoder or took more than the limits
     """
     command = [sys.executable, "-m", __name__]
-    command += [str(number) for number in (limits.max_bytes, limits.max_pixels, at_least_px)]
+    command += [str(number) for number in (limits.max_bytes, limits.max_pixels, at_least_px, frame)]
     try:
         done = subprocess.run(command, input=data, capture_output=True, timeout=2 * CPU_S, check=False)
     except subprocess.TimeoutExpired:
@@ -38,13 +38,14 @@ def decode_alone(data: bytes, limits: Limits, at_least_px: int) -> NDArray[np.ui
 
 def main() -> None:
     """Picture on standard input, numpy array on standard output; exit code 3 for an unreadable one."""
-    max_bytes, max_pixels, at_least_px = map(int, sys.argv[1:])
+    max_bytes, max_pixels, at_least_px, frame = map(int, sys.argv[1:])
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     data = sys.stdin.buffer.read()
     try:
-        pixels = decode(data, Limits(max_bytes=max_bytes, max_pixels=max_pixels), at_least_px=at_least_px)
+        limits = Limits(max_bytes=max_bytes, max_pixels=max_pixels)
+        pixels = decode(data, limits, at_least_px=at_least_px, frame=frame)
     except (RequestError, MemoryError) as error:
         print(getattr(error, "detail", "The picture needs more memory than allowed."), file=sys.stderr)
         sys.exit(3)

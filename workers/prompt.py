@@ -3,23 +3,29 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, TypeVar
 
-from shared.catalog import PIPELINES, Lang
-from shared.schemas import Finding, Sex, Warning
+from shared.catalog import PIPELINES, HeadKind, Lang
+from shared.schemas import Finding, Grade, Segment, Sex, Urgency, Warning
 from workers.knowledge import Passage
 
+T = TypeVar("T")
+
+REPLY_SHOWN = 4_000  # characters of a failed reply that its correction repeats
 PROMPTS = Path(__file__).parent / "prompts"
 
-Role = Literal["system", "user"]
+Role = Literal["system", "user", "assistant"]
+FileRole = Literal["system", "user"]
 # What each file may and must use. A file that leaves one out is refused, so that nothing can drop out.
-VARIABLES: Mapping[Role, frozenset[str]] = {
-    "system": frozenset({"language", "names"}),
-    "user": frozenset({"question", "findings", "age", "sex", "site", "warnings", "passages"}),
+VARIABLES: Mapping[FileRole, frozenset[str]] = {
+    "system": frozenset({"language", "names", "floor", "departments"}),
+    "user": frozenset(
+        {"question", "findings", "segments", "grades", "age", "sex", "site", "warnings", "passages"}
+    ),
 }
 LANGUAGE_NAMES: Mapping[Lang, str] = {"en": "English", "ko": "Korean (한국어)", "fr": "French (français)"}
 NO_QUESTION: Mapping[Lang, str] = {
@@ -56,6 +62,8 @@ class Case:
     findings: tuple[Finding, ...]
     warnings: tuple[Warning, ...]
     passages: tuple[Passage, ...]
+    segments: tuple[Segment, ...] | None = None  # None: nobody looked for areas; empty: there are none
+    grades: tuple[Grade, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,27 +95,41 @@ class Template:
         return _PLACE.sub(lambda place: values[place[1]], self.body)
 
 
-def build_prompt(case: Case, folder: Path = PROMPTS) -> Prompt:
-    """The messages for a case, by the prompt that its pipeline names.
+def build_prompt(case: Case, folder: Path = PROMPTS, *, lowest: Urgency = "routine") -> Prompt:
+    """The messages for a case, by the prompt that its pipeline names; `lowest` is its urgency's floor.
 
     Raises: PromptError if the prompt's files cannot be used
     """
     name = PIPELINES[case.pipeline].prompt
     templates, sha256 = load_prompt(name, folder)
-    values: dict[Role, dict[str, str]] = {"system": _system_values(case), "user": _user_values(case)}
+    values: dict[FileRole, dict[str, str]] = {
+        "system": _system_values(case, lowest),
+        "user": _user_values(case),
+    }
     messages = tuple(
         Message(role=role, content=template.render(values[role])) for role, template in templates.items()
     )
     return Prompt(name, sha256, messages)
 
 
+def corrected(prompt: Prompt, reply: str, reasons: Sequence[str]) -> Prompt:
+    """The same prompt with a reply that failed its checks, and why, for one more try."""
+    again = (
+        "Your reply was not shown to anybody, since it failed these checks:\n"
+        + "\n".join(f"- {_data(reason)}" for reason in reasons)
+        + "\nWrite the whole JSON object again without these faults. All rules hold as before."
+    )
+    said = Message(role="assistant", content=_data(reply[:REPLY_SHOWN]))
+    return replace(prompt, messages=(*prompt.messages, said, Message(role="user", content=again)))
+
+
 @cache
-def load_prompt(name: str, folder: Path = PROMPTS) -> tuple[Mapping[Role, Template], str]:
+def load_prompt(name: str, folder: Path = PROMPTS) -> tuple[Mapping[FileRole, Template], str]:
     """The files of a prompt, read once, and one sha256 over all of them.
 
     Raises: PromptError
     """
-    paths: dict[Role, Path] = {role: folder / f"{name}.{role}.md" for role in VARIABLES}
+    paths: dict[FileRole, Path] = {role: folder / f"{name}.{role}.md" for role in VARIABLES}
     try:
         contents = {role: path.read_bytes() for role, path in paths.items()}
         texts = {role: content.decode() for role, content in contents.items()}
@@ -135,11 +157,13 @@ def _template(path: Path, text: str, required: frozenset[str]) -> Template:
     return Template(path, body, frozenset(used))
 
 
-def _system_values(case: Case) -> dict[str, str]:
+def _system_values(case: Case, lowest: Urgency) -> dict[str, str]:
     labels = PIPELINES[case.pipeline].labels
     return {
         "language": LANGUAGE_NAMES[case.lang],
         "names": _data({label.code: label.name(case.lang) for label in labels}),
+        "floor": lowest,
+        "departments": _data(list(dict.fromkeys(passage.department for passage in case.passages))),
     }
 
 
@@ -149,6 +173,8 @@ def _user_values(case: Case) -> dict[str, str]:
     return {
         "question": _data(question),
         "findings": _data([_finding(finding, case) for finding in ranked]),
+        "segments": _data(_each(case.segments, partial(_segment, case))),
+        "grades": _data(_each(case.grades, partial(_grade, case))),
         "age": _data(case.age),
         "sex": _data(case.sex),
         "site": _data(case.site),
@@ -165,6 +191,39 @@ def _finding(finding: Finding, case: Case) -> dict[str, Any]:
         "probability": round(finding.probability, 4),
         "above_threshold": finding.above_threshold,
     }
+
+
+def _each(found: Sequence[T] | None, shape: Callable[[T], dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """None stays None: that nobody looked is something else than that nothing is there."""
+    return None if found is None else [shape(one) for one in found]
+
+
+def _segment(case: Case, segment: Segment) -> dict[str, Any]:
+    """Where an area lies and how large it is, in words and numbers that a reader can use."""
+    return {
+        "label": segment.label,
+        "name": _name(case, "segment", segment.label),
+        "percent_of_the_picture": round(100 * segment.area_fraction, 1),
+        "position": segment.position,
+        "mean_probability": round(segment.mean_probability, 4),
+    }
+
+
+def _grade(case: Case, grade: Grade) -> dict[str, Any]:
+    head = next(head for head in PIPELINES[case.pipeline].heads if head.kind == "grade")
+    return {
+        "condition": grade.condition,
+        "name": _name(case, "grade", grade.condition),
+        "grade": grade.grade,
+        "grade_name": head.grades[grade.grade].name(case.lang),
+        "probability": round(grade.probabilities[grade.grade], 4),
+    }
+
+
+def _name(case: Case, kind: HeadKind, code: str) -> str:
+    """As of a finding: the name comes from the catalog."""
+    heads = (head for head in PIPELINES[case.pipeline].heads if head.kind == kind)
+    return next(label.name(case.lang) for head in heads for label in head.labels if label.code == code)
 
 
 def _passage(passage: Passage) -> dict[str, Any]:

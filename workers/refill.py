@@ -67,7 +67,8 @@ def group_of(stage: str, pipeline: str) -> str:
 
 def refill(db: Database, dispatcher: Dispatcher, settings: Settings, stage: str, group: str) -> int:
     """Fill a queue's window and send; what the broker does not take goes back in line. Answers with jobs sent."""
-    size = settings.bulk_answers if stage == "answer" else settings.bulk_window
+    sizes = {"answer": settings.bulk_answers, "explain": settings.explain_threads}
+    size = sizes.get(stage, settings.bulk_window)
     messages = window.fill(db, stage, group, size, settings.redispatch_s)
     refused = [ids for ids in messages if not dispatcher.dispatch(ids, stage, group, window.BULK)]
     if refused:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 import torch
@@ -12,39 +13,40 @@ from torch import Tensor
 from shared.cards import BFLOAT16_TOLERANCE, ModelCard, load_card
 from shared.catalog import PIPELINES, Head
 from shared.errors import CardMismatch, OutOfMemory
-from shared.heads import probabilities
-from shared.networks import Network, for_inference, load_network
-from shared.preprocess import normalise
+from shared.heads import read_out
+from shared.networks import load_network
 from shared.settings import Settings
 from workers.microbatch import Microbatcher
+from workers.runtime import Runtime, pick_runtime
 
 RELOAD_S = 5.0
 
 log = structlog.get_logger(__name__)
 
 
-class TorchForward:
-    """One network on one device: bytes in, calibrated probabilities out."""
+class Forward:
+    """One network on one device: bytes in, what shared.heads.read_out makes of the logits out."""
 
-    def __init__(self, network: Network, card: ModelCard, device: torch.device, dtype: torch.dtype) -> None:
-        self._network = for_inference(network, device, dtype)
-        self._card, self._device, self._dtype = card, device, dtype
+    def __init__(self, runtime: Runtime, card: ModelCard) -> None:
+        self.runtime = runtime
+        self._card = card
 
     @torch.inference_mode()
-    def __call__(self, pictures: list[Tensor]) -> list[list[float]]:
-        """Shapes: N times (3, S, S) uint8, channels last in memory -> N rows of `classes` floats
+    def __call__(self, pictures: list[Tensor]) -> list[Any]:
+        """Shapes: N times (3, S, S) uint8, channels last in memory -> N items, as the kind of head has them
 
         Raises: OutOfMemory
         """
         try:
             # Stacked as they lie in memory; stacking the permuted views would transpose every picture.
             stacked = torch.stack([picture.permute(1, 2, 0) for picture in pictures]).permute(0, 3, 1, 2)
-            batch = normalise(stacked.to(self._device), self._card.preprocess, self._dtype)
-            rows: list[list[float]] = probabilities(self._network(batch), self._card).tolist()
+            rows = read_out(self.runtime.run(stacked), self._card)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory() from error
         except RuntimeError as error:
-            if "allocate memory" in str(error):  # what torch says on a CPU
+            if any(
+                words in str(error) for words in ("allocate memory", "bad_alloc")
+            ):  # torch's and OpenVINO's
                 raise OutOfMemory() from error
             raise
         return rows
@@ -62,7 +64,7 @@ class Served:
 
     head: Head
     card: ModelCard
-    batcher: Microbatcher[Tensor, list[float]]
+    batcher: Microbatcher[Tensor, Any]
 
 
 def pick_device(settings: Settings) -> torch.device:
@@ -115,7 +117,15 @@ class Models:
         began = time.monotonic()
         card = load_card(folder)
         dtype = pick_dtype(self._settings, self.device, card)
-        forward = TorchForward(load_network(card, head, folder), card, self.device, dtype)
+        runtime = pick_runtime(
+            self._settings.runtime,
+            load_network(card, head, folder),
+            card,
+            self.device,
+            dtype,
+            self._settings.torch_threads,
+        )
+        forward = Forward(runtime, card)
         forward.warm_up()
         log.info(
             "model_loaded",
@@ -123,21 +133,26 @@ class Models:
             version=card.version,
             device=str(self.device),
             dtype=str(dtype).removeprefix("torch."),
+            runtime=runtime.name,
             seconds=round(time.monotonic() - began, 2),
         )
-        batcher = Microbatcher[Tensor, list[float]](
+        batcher = Microbatcher[Tensor, Any](
             forward, largest=card.largest_microbatch, name=f"forward-{name}", bisect=True
         )
         return Served(head, card, batcher)
 
     @property
     def pipelines(self) -> list[str]:
-        """The pipelines that can be served: every head of theirs is loaded."""
+        """The pipelines that can be served: every head that they cannot do without is loaded."""
         return [
             pipeline.name
             for pipeline in PIPELINES.values()
-            if all(head.weights in self._served for head in pipeline.heads)
+            if all(head.weights in self._served for head in pipeline.required)
         ]
+
+    def ahead(self) -> bool:
+        """Some network has enough to do: what is claimed now would only wait for it."""
+        return any(served.batcher.ahead for served in self._served.values())
 
     def served(self, head: Head) -> Served:
         """Raises: CardMismatch if the head's weights are not installed here."""
@@ -145,6 +160,14 @@ class Models:
             return self._served[head.weights]
         except KeyError:
             raise CardMismatch(f"This worker has no weights for {head.weights}.") from None
+
+    def heads_of(self, pipeline: str) -> list[Served]:
+        """The pipeline's heads in order, without optional ones whose weights are not here.
+
+        Raises: CardMismatch if a head is missing that the pipeline cannot do without
+        """
+        heads = PIPELINES[pipeline].heads
+        return [self.served(head) for head in heads if not head.optional or head.weights in self._served]
 
     def watch(self) -> None:
         """Replace a network when its card changes. Weights go first, the card last, so a card means both."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from shared import audit, batches, jobs, keys, retention, uploads
+from shared import audit, batches, clock, jobs, keys, retention, uploads
 from shared.catalog import PIPELINES
 from shared.database import Database
 from shared.queue import Dispatcher, Hints
@@ -42,6 +42,8 @@ class Sweeper:
 
     def sweep(self) -> None:
         """One round."""
+        if late := clock.bring_back(self._db, self._settings):
+            log.warning("clock_set_back", rows=late)
         lost = jobs.reap(self._db, self._settings.max_attempts)
         expired = jobs.expire(self._db)
         ended = self._end_batches()
@@ -68,6 +70,7 @@ class Sweeper:
         for batch_id in archives:
             self._dispatcher.dispatch([batch_id], "archive", "all", "bulk")
         windows = [("vision", pipeline.group) for pipeline in PIPELINES.values()] + [("answer", "all")]
+        windows += [("explain", pipeline.group) for pipeline in PIPELINES.values() if pipeline.classifier]
         filled = sum(refill(self._db, self._dispatcher, self._settings, *one) for one in windows)
         return len(waiting) + len(archives) + filled
 

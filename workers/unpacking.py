@@ -151,6 +151,7 @@ class Unpacking:
     def _job(self, number: int, name: str, data: bytes, asked: Row) -> Made:
         """Raises: RequestError for what a submit would refuse"""
         info = images.inspect(data, self._limits)
+        info.check_frame(asked.frame)
         if number < self._careful_until and info.media_type in DECODED:
             _prove(data, self._limits)
         picture = images.sanitise(data, self._limits)
@@ -164,8 +165,10 @@ class Unpacking:
             lang=asked.lang or detect(asked.question),
             stage=first_stage(),
             lane="bulk",
+            explain=None if asked.explain == "none" else asked.explain,
             answered=asked.answer == "always" or (asked.answer == "auto" and bool(asked.question)),
             external=asked.external,
+            frame=asked.frame,
             age=asked.age,
             sex=asked.sex,
             site=asked.site,

@@ -1,22 +1,24 @@
 """The vision stage: stored bytes to findings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
-from shared.catalog import PIPELINES, Lang
-from shared.errors import ImageFailed, RequestError
-from shared.heads import findings
-from shared.images import Limits, decode
+from shared.catalog import Lang
+from shared.heads import findings, grades
 from shared.preprocess import to_tensor
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.tables import JobRow
+from workers import segment
+from workers.artifacts import keep
 from workers.attempt import Found
-from workers.decode_alone import decode_alone
 from workers.microbatch import RANKS
+from workers.picture import stored_picture
+from workers.results import HeadResult, merged, models_used
 from workers.serving import Models, Served
 
 
@@ -26,43 +28,58 @@ class VisionStage:
     name = "vision"
 
     def __init__(self, models: Models, storage: Storage, settings: Settings) -> None:
-        self._models, self._storage = models, storage
-        self._limits = Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
+        self._models, self._storage, self._settings = models, storage, settings
 
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
         """Decode, and hand the picture to the microbatcher of each head."""
-        served = [self._models.served(head) for head in PIPELINES[job.pipeline].heads]
-        pixels = self._pixels(job, max(one.card.preprocess.size_px for one in served))
-        waiting = [
-            (one, one.batcher.submit(to_tensor(pixels, one.card.preprocess), RANKS[job.lane]))
-            for one in served
-        ]
+        served = self._models.heads_of(job.pipeline)
+        pixels = stored_picture(self._storage, job, self._settings, _at_least_px(served))
         lang: Lang = job.lang  # type: ignore[assignment]
+        source = self._dicom_source(job, served)
+        waiting = [hand_in(one, pixels, RANKS[job.lane], lang, source) for one in served]
 
         def end() -> Found:
-            values: dict[str, Any] = {}
-            for one, future in waiting:
-                values |= _result(one, future.result(), lang)
-            return Found(values)
+            result = merged([wait() for wait in waiting])
+            used = {"model": models_used([one.card for one in served])}
+            return Found(result.values | used, keep(self._storage, job.id, result.made, lost))
 
         return end
 
-    def _pixels(self, job: JobRow, at_least_px: int) -> NDArray[np.uint8]:
-        """The stored picture. A job whose worker died once is decoded apart, in case the picture killed it."""
-        try:
-            data = self._storage.get(f"{job.id}/image")
-            if job.lost:
-                return decode_alone(data, self._limits, at_least_px)
-            return decode(data, self._limits, at_least_px=at_least_px)
-        except RequestError as error:
-            raise ImageFailed(error.detail) from error
+    def _dicom_source(self, job: JobRow, served: Sequence[Served]) -> segment.DicomSource | None:
+        """Only a mask of a DICOM picture becomes a DICOM object."""
+        if job.media_type != "application/dicom" or not _outlined(served):
+            return None
+        return segment.DicomSource(job.id, self._storage.get(f"{job.id}/image"), job.frame or 1)
 
 
-def _result(served: Served, row: list[float], lang: Lang) -> dict[str, Any]:
-    """The columns that one head fills."""
-    card, head = served.card, served.head
-    found = findings(row, card, head, lang)
-    return {
-        "findings": [finding.model_dump() for finding in found],
-        "model": {"name": card.name, "version": card.version, "sha256": card.sha256},
-    }
+def _outlined(served: Sequence[Served]) -> bool:
+    return any(one.head.kind == "segment" for one in served)
+
+
+def _at_least_px(served: Sequence[Served]) -> int:
+    """How small a JPEG may be decoded; a mask has the picture's own size, and needs all of it."""
+    if _outlined(served):
+        return 0
+    return max(one.card.preprocess.size_px for one in served)
+
+
+def hand_in(
+    served: Served,
+    pixels: NDArray[np.uint8],
+    rank: int,
+    lang: Lang,
+    source: segment.DicomSource | None,
+) -> Callable[[], HeadResult]:
+    """Give the picture to a head's microbatcher; what is returned waits for it, and shapes what it found."""
+    if served.head.kind == "segment":
+        return segment.hand_in(served, pixels, rank, lang, source)
+    future = served.batcher.submit(to_tensor(pixels, served.card.preprocess), rank)
+    if served.head.kind == "grade":
+        return lambda: HeadResult({"grades": _dumped(grades(future.result(), served.head, lang))})
+    return lambda: HeadResult(
+        {"findings": _dumped(findings(future.result(), served.card, served.head, lang))}
+    )
+
+
+def _dumped(found: Iterable[BaseModel]) -> list[dict[str, Any]]:
+    return [one.model_dump() for one in found]

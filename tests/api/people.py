@@ -94,6 +94,8 @@ def said(operation: Operation) -> dict[str, Any]:
         offset = {"Upload-Offset": "0", "Upload-Length": "5", "X-HTTP-Method-Override": "DELETE"}
         body = {"data": b"hello", "content_type": "application/offset+octet-stream"}
         return {"headers": TUS | offset} | (body if operation.method == "PATCH" else {})
+    if operation.path.endswith("/review"):
+        return {"json": {"verdict": "agree"}}
     return {"json": {}} if operation.method in ("POST", "PUT", "PATCH") else {}
 
 

@@ -15,15 +15,20 @@ def test_every_pipeline_is_listed_with_labels_in_every_language(client: FlaskCli
     assert [item["name"] for item in items] == list(PIPELINES)
     skin = items[0]
     assert skin["available"]
-    assert {"code": "mel", "en": "Melanoma", "ko": "흑색종", "fr": "Mélanome"} in skin["labels"]
+    assert {"code": "mel", "en": "Melanoma", "ko": "흑색종", "fr": "Mélanome", "colour": None} in skin[
+        "labels"
+    ]
     assert len(skin["sites"]) == 15
+    assert [head["optional"] for head in skin["heads"]] == [False, True]
+    assert skin["heads"][1]["labels"][1]["colour"] == "#00ffff"
 
 
 @pytest.mark.parametrize("name", [name for name in PIPELINES if name != "skin"])
-def test_a_head_that_cannot_be_served_yet_is_said_to_be_so(client: FlaskClient, name: str) -> None:
+def test_a_pipeline_without_weights_says_how_to_train_them(client: FlaskClient, name: str) -> None:
     found = client.get(f"/v1/pipelines/{name}").get_json()
-    assert (found["available"], found["train_command"], found["card"]) == (False, None, None)
-    assert "neither train nor serve" in found["reason"]
+    assert (found["available"], found["card"]) == (False, None)
+    assert found["train_command"] == f"make train PIPELINE={name} DATA=<folder>"
+    assert "There are no trained weights" in found["reason"]
     assert_problem(client.get(f"/v1/pipelines/{name}/card"), 404, "not-found")
 
 

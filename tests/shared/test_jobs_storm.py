@@ -60,7 +60,7 @@ class Storm:
         fate = rng.random()
         if fate < 0.1:
             return Outcome(job.id, claim_id, Event.RELEASE if fate < 0.05 else Event.RETRY)
-        if following := next_stage(job.stage, answered=job.answered):
+        if following := next_stage(job.stage, answered=job.answered, explained=False):
             return Outcome(job.id, claim_id, Event.ADVANCE, {"findings": []}, (MASK,), stage=following)
         return Outcome(job.id, claim_id, Event.FINISH, {"answer": {"text": "a"}})
 

@@ -44,6 +44,13 @@ def test_clients_know_every_status() -> None:
 
 def test_stages_follow_each_other() -> None:
     assert first_stage() == "vision"
-    assert next_stage("vision", answered=True) == "answer"
-    assert next_stage("vision", answered=False) is None
-    assert next_stage("answer", answered=True) is None
+    for answered, explained, expected in (
+        (False, False, []),
+        (True, False, ["answer"]),
+        (False, True, ["explain"]),
+        (True, True, ["answer", "explain"]),
+    ):
+        stages = ["vision"]
+        while following := next_stage(stages[-1], answered=answered, explained=explained):
+            stages.append(following)
+        assert stages == ["vision", *expected]
