@@ -54,7 +54,8 @@ def _sent(field: dict[str, Any]) -> dict[str, Any]:
     kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return field
-    return {name: value for name, value in field.items() if name not in ("anyOf", "default")} | kinds[0]
+    kind: dict[str, Any] = kinds[0]
+    return {name: value for name, value in field.items() if name not in ("anyOf", "default")} | kind
 
 
 def _speaks_tus(path: str, method: str, operation: dict[str, Any]) -> None:
