@@ -72,6 +72,7 @@ def test_from_a_picture_to_an_answer(
     visitor.page.fill("#field-age", "45")
     visitor.page.select_option("#field-sex", "female")
     visitor.page.select_option("#field-site", label=visitor.says("site.lower extremity"))
+    visitor.page.select_option("#field-explain", "low")
     visitor.shot("2-chosen")
     visitor.button("ask.submit").click()
     visitor.page.wait_for_url("**/#/jobs/*")
@@ -87,7 +88,7 @@ def test_from_a_picture_to_an_answer(
         "female",
         "lower extremity",
     )
-    assert (row.lang, row.filename, row.external) == (lang, "mole.jpg", True)
+    assert (row.lang, row.filename, row.external, row.explain) == (lang, "mole.jpg", True, "low")
     page_server.see(job_id)
     visitor.sees("62")
     claim = page_server.claim(job_id, "answer")
