@@ -5,6 +5,7 @@ python -m tests.fuzzing [CASES]   10,000 by default; every check of schemathesis
 
 import base64
 import itertools
+import logging
 import random
 import sys
 import tempfile
@@ -265,6 +266,7 @@ def main() -> None:
     cases = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     start = random.randrange(2**32)
     logs.configure("ERROR", "json", "fuzz")
+    logging.getLogger("werkzeug").setLevel("ERROR")
     redis = Redis().start()
     with (
         tempfile.TemporaryDirectory(prefix="medq-fuzz-") as folder,
