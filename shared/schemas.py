@@ -309,7 +309,7 @@ class ReviewList(Body):
 
 
 class AboutModel(Body):
-    """The language model that writes answers, and the host that runs it."""
+    """A language model that writes answers, and the host that runs it."""
 
     name: str
     host: str
@@ -324,10 +324,10 @@ class AboutLimits(Body):
 
 
 class About(Body):
-    """What a client should know before it asks; `language_model` is null where none sees anything."""
+    """What a client should know before it asks; `language_models` names whoever may see it, the first one first."""
 
     version: str
     auth: str
     languages: list[Lang]
-    language_model: AboutModel | None
+    language_models: list[AboutModel]
     limits: AboutLimits
