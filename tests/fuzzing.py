@@ -240,8 +240,18 @@ def _run(operation: Any, number: int, mode: GenerationMode, start: int, send: Ca
         max_examples=number, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck),
         database=None,
     )  # fmt: skip
-    with suppress(Unsatisfiable):  # nothing of it can be wrong
+    with suppress(Unsatisfiable), _tolerated():  # nothing of it can be wrong
         seed(start)(wide(given(operation.as_strategy(generation_mode=mode))(send)))()
+
+
+@contextmanager
+def _tolerated() -> Iterator[None]:
+    """Schemathesis 4.32 cannot always make a wrong body out of one that is nothing but bytes."""
+    try:
+        yield
+    except ValueError as error:
+        if str(error) != "Unsupported type: 'Binary'":
+            raise
 
 
 @contextmanager

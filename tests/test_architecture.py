@@ -1,6 +1,7 @@
 """Holds the rules between rooms, read from the source: who imports whom, and who reads the environment."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,12 @@ def test_workers_and_training_import_shared_but_neither_the_api_nor_each_other(r
         (module, name) for module in in_room(room) for name in DIRECT[module] if name.split(".")[0] in others
     }
     assert not wrong
+
+
+def test_the_installed_command_finds_every_room_that_it_reaches() -> None:
+    """`medq` runs from any folder, with what pyproject.toml installs and nothing else."""
+    installed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    assert {name.split(".")[0] for name in reached("api.cli")} & set(ROOMS) <= installed
 
 
 def test_only_four_modules_of_shared_know_torch() -> None:
