@@ -12,6 +12,7 @@ from torch import Tensor
 
 from shared.cards import BFLOAT16_TOLERANCE, ModelCard, load_card
 from shared.catalog import PIPELINES, Head
+from shared.doubt import doubting
 from shared.errors import CardMismatch, OutOfMemory
 from shared.heads import read_out
 from shared.networks import Network, for_inference, load_network
@@ -116,7 +117,9 @@ class Models:
         began = time.monotonic()
         card = load_card(folder)
         dtype = pick_dtype(self._settings, self.device, card)
-        forward = TorchForward(load_network(card, head, folder), card, self.device, dtype)
+        forward = TorchForward(
+            doubting(load_network(card, head, folder), card, folder), card, self.device, dtype
+        )
         forward.warm_up()
         log.info(
             "model_loaded",
