@@ -5,17 +5,20 @@ READY := .venv/.installed
 CARD_FOLDER = $(if $(OUT),--out "$(OUT)")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check run train evaluate bench clean
+.PHONY: help demo test test-faults check run train evaluate bench soak clean
 .SUFFIXES:
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## start the system, ask it about a picture, print the answer, stop; [IMAGE=file] [QUESTION="..."]
 	@$(PY) -m deploy.demo $${IMAGE:+--image "$$IMAGE"} $${QUESTION:+--question "$$QUESTION"}
 
 test: $(READY) ## run every test; [ARGS="tests/api -k cancel"]
 	@$(PY) -m pytest $(ARGS)
+
+test-faults: $(READY) ## kill, freeze, fill and confuse every part, 200 jobs a fault; half an hour; [ARGS="-k redis"]
+	@$(PY) -m pytest tests/faults --long $(ARGS)
 
 check: $(READY) ## formatting, lint, types and the rules between rooms
 	@$(PY) -m ruff format --check .
@@ -39,6 +42,9 @@ evaluate: $(READY) ## measure the shipped network again; PIPELINE=skin DATA=fold
 
 bench: $(READY) ## measure speed against raw loops; takes minutes
 	@$(PY) -m tests.bench
+
+soak: $(READY) ## twice the load it can bear, 500 pollers and 200 long-polls, for MINUTES=10; is memory flat?
+	@$(PY) -m tests.bench.soak --minutes $(or $(MINUTES),10)
 
 clean: ## remove caches; .venv and var/ with its jobs stay
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

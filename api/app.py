@@ -4,24 +4,30 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from api import (
+    about,
+    audited,
     batches,
+    deliveries,
     docs,
     events,
     guard,
     health,
     jobs,
     limits,
+    page,
     pipelines,
     problems,
+    report,
+    reviews,
     sessions,
     uploads,
 )
+from api.about import VERSION
 from api.multipart import OVERHEAD_BYTES
 from api.services import EXTENSION, Services
 from shared.schemas import Problem
 from shared.settings import Settings
 
-VERSION = "0.1.0"
 ABOUT = (
     "A medical image and a question go in; findings, pictures and an answer in words come out. "
     "Not a medical device."
@@ -45,8 +51,12 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     guard.install(app)
     problems.install(app)
     limits.install(app, settings)
-    resources = (jobs, events, batches, uploads, pipelines, sessions, health)
+    audited.install(app, settings)
+    resources = (
+        jobs, deliveries, events, reviews, report, batches, uploads, pipelines, sessions, about, health,
+    )  # fmt: skip
     for resource in resources:
         app.register_api(resource.api)
     app.register_blueprint(docs.pages)
+    app.register_blueprint(page.pages)
     return app

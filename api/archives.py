@@ -39,9 +39,10 @@ class Arrived:
 def receive(room: Services, batch_id: str, chunks: Iterator[bytes]) -> Arrived:
     """Store an archive that arrives in one piece.
 
-    Raises: UnsupportedArchive, UploadTooLarge, StorageUnavailable, what `chunks` raises; whoever made up
-    the id erases what is left behind
+    Raises: TooManyRequests, UnsupportedArchive, UploadTooLarge, StorageUnavailable, what `chunks` raises;
+    whoever made up the id erases what is left behind
     """
+    room.pressure.admit_bytes()
     head, rest = _peek(chunks)
     media_type = kind_of(head)
     digest = hashlib.sha256()

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from flask import g, request
+from flask import g, has_request_context, request
 
 from api.services import services
+from shared.audit import Actor
 from shared.errors import Forbidden, Unauthorized
 from shared.keys import KEY_PREFIX, SCOPES, SESSION_PREFIX, Key
 
@@ -15,8 +16,8 @@ READING = frozenset({"GET", "HEAD"})
 PUBLIC = frozenset(
     {
         "health.healthz", "health.readyz", "help_page",
-        "docs.index", "docs.docs", "docs.asset", "docs.openapi",
-        "pipelines.list_pipelines", "pipelines.get_pipeline", "pipelines.get_card",
+        "docs.docs", "docs.asset", "docs.openapi", "page.index", "page.asset",
+        "about.about", "pipelines.list_pipelines", "pipelines.get_pipeline", "pipelines.get_card",
         "sessions.sign_in", "sessions.sign_out",
     }
 )  # fmt: skip
@@ -24,6 +25,7 @@ PUBLIC = frozenset(
 NEEDED = {
     "health.metrics": "admin",  # counts are of everybody's jobs
     "sessions.look": None,  # any key's
+    "reviews.review": "review",
 }
 
 
@@ -48,7 +50,7 @@ def authenticate() -> None:
     endpoint = request.endpoint
     if endpoint is None or endpoint in PUBLIC or request.method == "OPTIONS":
         return
-    g.caller = recognised()
+    g.caller, g.touched = recognised(), set()
     if g.caller.by_cookie and request.method not in READING:
         _check_own_page()
     scope = needed(endpoint, request.method)
@@ -70,6 +72,22 @@ def known_key() -> Key | None:
 
 def owner() -> str:
     return caller().owner
+
+
+def actor() -> Actor | None:
+    """Of the audit log; None in open mode, where nobody is known."""
+    key = known_key()
+    return Actor(key.id, key.owner) if key else None
+
+
+def touched(*ids: str) -> str:
+    """Note for the audit log what this request is about; the last id again.
+
+    What runs on after the request, such as a stream, was noted when it began.
+    """
+    if has_request_context() and (found := g.get("touched")) is not None:
+        found.update(ids)
+    return ids[-1] if ids else ""
 
 
 def needed(endpoint: str, method: str) -> str | None:

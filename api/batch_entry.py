@@ -5,7 +5,7 @@ import json
 import structlog
 
 from api.archives import Arrived, arrived, forget, pieces
-from api.auth import owner
+from api.auth import actor, owner
 from api.batch_form import MANIFESTS, BatchForm
 from api.entry import require
 from api.lookup import batch_exists
@@ -95,7 +95,7 @@ def _new(form: BatchForm, batch_id: str, archive: Arrived, filename: str | None)
 
 def _create(room: Services, new: NewBatch, key: Idempotency | None) -> tuple[str, bool]:
     """Insert and dispatch; the id of another batch, and False, if its request came first."""
-    while not batches.create(room.db, new, room.settings.redispatch_s, key):
+    while not batches.create(room.db, new, room.settings.redispatch_s, key, actor()):
         if key and (first := batches.repeated(room.db, key)):
             return first, False
         if batch_exists(room, new.id):

@@ -78,6 +78,8 @@ class BatchForm(Asked):
             with room.transfers.held():
                 sent = _Sent(room, batch_id, cls).read(request)
             form = validate(cls, given(cls, sent.texts) | sent.kept)
+            if form.webhook_url is not None:
+                raise wrong_field("webhook_url", "is for single jobs; wait for the batch instead")
             if (form.archive is None) == (form.upload_id is None):
                 raise InvalidRequest(
                     "Send an archive, or the upload_id of a finished upload.",

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -41,7 +41,7 @@ def show_batches(session: Session, rows: Sequence[BatchRow]) -> list[ShownBatch]
 
 def _tag(row: BatchRow, counts: Counts) -> str:
     """Changes with the row and with its jobs' counts, which change without it."""
-    seen = f"{row.version} {sorted(asdict(counts).items())}"
+    seen = f"{row.version} {sorted(counts.by_status.items())}"
     return hashlib.sha256(seen.encode()).hexdigest()[:16]
 
 
@@ -52,7 +52,7 @@ def _batch(row: BatchRow, counts: Counts, clock_us: int) -> Batch:
         {
             "id": row.id,
             "status": row.status,
-            "counts": BatchCounts(**asdict(counts) | {"total": total}),
+            "counts": BatchCounts(**counts.by_status | {"total": total}),
             "progress": _progress(row, counts, total),
             "eta_s": None if row.status in BATCH_TERMINAL else batches.eta_s(row, counts, clock_us),
             "filename": row.filename,

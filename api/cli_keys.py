@@ -87,6 +87,22 @@ def revoke(id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, n
     say(f"{plain(id)} is revoked." if first else f"{plain(id)} was revoked before.")
 
 
+@app.command()
+def secret(owner: Annotated[str, typer.Argument(help="Whose; left out: that of open mode.")] = "") -> None:
+    """Show the secret with which an owner's receivers verify webhooks. Needs MEDQ_WEBHOOK_SECRET."""
+    from shared.errors import SettingsError
+    from shared.settings import Settings
+    from shared.webhooks import secret_of
+
+    try:
+        server_secret = Settings.from_env().webhook_secret
+    except SettingsError as error:
+        stop(f"{error.title}: {error.detail}", BAD_USAGE)
+    if not server_secret:
+        stop("MEDQ_WEBHOOK_SECRET is not set, so that no webhooks are sent.", FAILED)
+    typer.echo(secret_of(server_secret, owner))
+
+
 @contextmanager
 def database() -> "Iterator[Database]":
     """The one that the settings name, brought up to date: a key may be made before the first start."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from api.client_batches import BatchClient
 from api.sources import utf8_name
@@ -18,6 +18,7 @@ from api.transport import (
 )
 from shared.lifecycle import TERMINAL
 from shared.schemas import (
+    About,
     AnswerWhen,
     Explain,
     Job,
@@ -25,6 +26,8 @@ from shared.schemas import (
     PipelineDetail,
     PipelineInfo,
     PipelineList,
+    Review,
+    ReviewList,
     Sex,
 )
 
@@ -53,6 +56,8 @@ class Client(BatchClient):
         external: bool | None = None,
         expires_in_s: float | None = None,
         metadata: Mapping[str, Any] | None = None,
+        webhook_url: str | None = None,
+        webhook_events: str | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Send a picture and a question; what is None is left to the server.
@@ -63,8 +68,10 @@ class Client(BatchClient):
         """
         fields = {
             "pipeline": pipeline, "question": question, "lang": lang, "age": age, "sex": sex, "site": site,
-            "explain": explain, "frame": frame, "answer": answer, "external": None if external is None else str(external).lower(),
-            "expires_in_s": expires_in_s, "metadata": None if metadata is None else json.dumps(metadata),
+            "explain": explain, "frame": frame, "answer": answer,
+            "external": None if external is None else str(external).lower(),
+            "webhook_url": webhook_url, "webhook_events": webhook_events, "expires_in_s": expires_in_s,
+            "metadata": None if metadata is None else json.dumps(metadata),
         }  # fmt: skip
         # As parts without a file name, so that the body is multipart even without a picture.
         parts: dict[str, Any] = {
@@ -105,6 +112,31 @@ class Client(BatchClient):
     def erase(self, id: str) -> None:
         """Forget the picture, the question and everything found; the bare row stays."""
         self.send("DELETE", _path(id))
+
+    def review(
+        self,
+        id: str,
+        verdict: Literal["agree", "disagree"],
+        *,
+        label: str | None = None,
+        note: str | None = None,
+    ) -> Review:
+        """Say whether the findings are right, and if not, which label is."""
+        body = {"verdict": verdict, "label": label, "note": note}
+        return parsed(Review, self.send("POST", f"{_path(id)}/review", json=body))
+
+    def reviews(self, id: str) -> tuple[Review, ...]:
+        """What was said of a job's findings, the newest first."""
+        return tuple(parsed(ReviewList, self.send("GET", f"{_path(id)}/reviews")).items)
+
+    def report(self, id: str) -> dict[str, Any]:
+        """The job as a FHIR R4 DiagnosticReport."""
+        found: dict[str, Any] = self.send("GET", f"{_path(id)}/report.fhir.json").json()
+        return found
+
+    def about(self) -> About:
+        """What this server is, its limits, and which language model sees what is asked."""
+        return parsed(About, self.send("GET", "/v1/about"))
 
     def artifact(self, id: str, name: str) -> bytes:
         return self.send("GET", f"{_path(id)}/artifacts/{checked_name(name, 'an artifact')}").content

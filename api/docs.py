@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import flask_openapi3_swagger  # type: ignore[import-untyped]
-from flask import Blueprint, Response, current_app, redirect, render_template, send_from_directory
+from flask import Blueprint, Response, current_app, render_template, send_from_directory
 from flask_openapi3.openapi import OpenAPI
-from werkzeug.wrappers import Response as AnyResponse
 
 from api.document import guarded
 from api.guard import DOCS
@@ -22,11 +21,6 @@ FILES = {
 }
 
 pages = Blueprint("docs", __name__)
-
-
-@pages.get("/")
-def index() -> AnyResponse:
-    return redirect("/docs")
 
 
 @pages.get("/docs")

@@ -5,11 +5,16 @@ from dataclasses import replace
 
 import structlog
 
+from api import outbound
+from api.auth import actor
+from api.multipart import wrong_field
+from api.outbound import Allowed, Refused
 from api.services import Services
 from shared import images, jobs
+from shared.asked import Asked
 from shared.catalog import PIPELINES, Pipeline
 from shared.errors import PipelineUnavailable, StorageUnavailable
-from shared.jobs import Idempotency, NewArtifact, NewJob
+from shared.jobs import Idempotency, NewArtifact, NewJob, NewWebhook
 
 IMAGE = "image"  # the artifact's name
 
@@ -29,13 +34,33 @@ def require(services: Services, name: str) -> Pipeline:
     return pipeline
 
 
+def webhook_of(services: Services, asked: Asked) -> NewWebhook | None:
+    """Who wants to be told; what is known to lead inwards is refused here already.
+
+    Raises: InvalidRequest
+    """
+    if asked.webhook_url is None:
+        return None
+    try:
+        if not services.settings.webhook_secret:
+            raise Refused(
+                "cannot be used: this server sends no webhooks, since MEDQ_WEBHOOK_SECRET is not set"
+            )
+        allowed = Allowed(services.settings.webhook_allow)
+        outbound.check(outbound.parse(asked.webhook_url, allowed), allowed)
+    except Refused as error:
+        raise wrong_field("webhook_url", str(error)) from None
+    return NewWebhook(asked.webhook_url, asked.webhook_events == "stage")
+
+
 def enter(services: Services, new: NewJob, picture: bytes, idempotency: Idempotency | None = None) -> str:
     """Store and dispatch a job; answers with its id, or with that of the job which its key made first.
 
     A broker that does not answer costs nothing but the sweeper's pause: the job is accepted.
 
-    Raises: IdempotencyConflict, StorageUnavailable; then nothing of the job is left behind
+    Raises: TooManyRequests, IdempotencyConflict, StorageUnavailable; then nothing of the job is left behind
     """
+    services.pressure.admit_job()
     try:
         services.storage.put(f"{new.id}/{IMAGE}", picture)
         artifact = NewArtifact(
@@ -55,7 +80,7 @@ def enter(services: Services, new: NewJob, picture: bytes, idempotency: Idempote
 
 def _insert(services: Services, new: NewJob, idempotency: Idempotency | None) -> str | None:
     """Insert the row; the id of another job if its request came first."""
-    while not jobs.create(services.db, new, services.settings.redispatch_s, idempotency):
+    while not jobs.create(services.db, new, services.settings.redispatch_s, idempotency, actor()):
         assert idempotency is not None
         if first := jobs.repeated(services.db, idempotency):
             return first

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from werkzeug.wsgi import wrap_file
 
 from api import problems
-from api.auth import owner
+from api.auth import actor, owner, touched
 from api.checked import checked
-from api.entry import IMAGE, enter, require
+from api.entry import IMAGE, enter, require, webhook_of
 from api.listing import JobFilter, select_page
 from api.lookup import hold, load, row_of, valid, version_of, wait_for_end
 from api.services import Services, services
@@ -22,6 +22,7 @@ from api.submit import PreferHeader, SubmitForm, SubmitHeaders, preferred_wait_s
 from api.views import Shown, show
 from shared import images, jobs
 from shared.asked import clean_filename
+from shared.audit import Actor
 from shared.errors import JobFinished, NotFound
 from shared.ids import new_id
 from shared.jobs import NewJob
@@ -76,11 +77,15 @@ def submit(header: SubmitHeaders, form: SubmitForm) -> Response:
 @api.get("", responses={"200": JobList})
 @checked
 def list_jobs(query: JobFilter) -> Response:
-    """List jobs, the newest first"""
+    """List jobs, the newest first
+
+    A page of a search may hold fewer jobs than `limit`, or none: `next` goes on, and is null at the end.
+    """
     room = services()
 
     def work(session: Session) -> JobList:
         rows, cursor = select_page(session, query)
+        touched(*(row.id for row in rows))
         return JobList(items=[shown.job for shown in show(session, rows, room.pace)], next=cursor)
 
     return Response(room.db.read(work).model_dump_json(), mimetype="application/json")
@@ -135,7 +140,7 @@ def erase(path: JobPath) -> Response:
     room.storage.erase(row.id)
     room.hints.forget_draft(row.id)
     if row.erased_at is None:
-        jobs.erase(room.db, row.id)
+        jobs.erase(room.db, row.id, actor() or Actor("", row.owner))
         _announced(room, row.id)
     return Response(status=204)
 
@@ -188,6 +193,7 @@ def _new_job(form: SubmitForm, info: images.ImageInfo) -> NewJob:
         width=info.width,
         height=info.height,
         expires_in_s=form.expires_in_s,
+        webhook=webhook_of(services(), form),
     )
 
 
@@ -217,7 +223,9 @@ def _artifact(room: Services, path: ArtifactPath) -> ArtifactRow:
         select(ArtifactRow)
         .join(JobRow, JobRow.id == ArtifactRow.job_id)
         .where(
-            ArtifactRow.job_id == valid(path.job_id), ArtifactRow.name == path.name, JobRow.owner == owner()
+            ArtifactRow.job_id == touched(valid(path.job_id)),
+            ArtifactRow.name == path.name,
+            JobRow.owner == owner(),
         )
     )
     found = room.db.read(lambda session: session.scalar(statement))

@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from typing import Annotated
+import time
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 from sqlalchemy import ColumnElement, and_, func, or_, select
@@ -12,9 +13,17 @@ from api.auth import owner
 from api.lookup import ID
 from api.views import EPOCH
 from shared.asked import known_pipeline
+from shared.ids import id_at
 from shared.lifecycle import Status
 from shared.schemas import JobStatus, Text
 from shared.tables import JobRow
+
+FILTERS = ("status", "pipeline", "created_after", "created_before", "q")
+SCAN = 2_000  # jobs that are looked at in one go
+BUDGET_S = 0.3
+HOUR_US = 3600 * 10**6
+CLOCKS_APART_US = HOUR_US  # at most, of the API and the database
+LONGEST_READING_US = 30 * 24 * HOUR_US  # from an archive's first byte to its last job
 
 
 def an_id(text: str) -> str:
@@ -47,14 +56,62 @@ class JobFilter(BaseModel):
 def select_page(session: Session, wanted: JobFilter) -> tuple[list[JobRow], str | None]:
     """Newest first; the cursor of the next page, or None on the last.
 
-    Jobs of a batch have ids in the order of their entries, by which an index finds its last ones.
+    What no index finds is looked for among SCAN jobs at a time. After BUDGET_S the page ends, with fewer jobs than
+    `limit` or none at all, and its cursor goes on: a search costs no more on a large table than on a small one.
     """
-    order = JobRow.entry if wanted.batch_id else JobRow.id
-    statement = select(JobRow).where(*_conditions(wanted)).order_by(order.desc()).limit(wanted.limit + 1)
-    rows = list(session.scalars(statement))
-    page = rows[: wanted.limit]
-    more = len(rows) > wanted.limit
-    return page, base64.urlsafe_b64encode(page[-1].id.encode()).decode() if more else None
+    until = time.monotonic() + BUDGET_S
+    found: list[JobRow] = []
+    while True:
+        edge = _edge(session, wanted)
+        found += _rows(session, wanted, edge, wanted.limit + 1 - len(found))
+        if len(found) > wanted.limit:
+            return found[: wanted.limit], _cursor(found[wanted.limit - 1].id)
+        if edge is None:
+            return found, None
+        if time.monotonic() > until:
+            return found, _cursor(edge[0])
+        wanted = wanted.model_copy(update={"cursor": edge[0]})
+
+
+def _rows(session: Session, wanted: JobFilter, edge: tuple[str, Any] | None, most: int) -> list[JobRow]:
+    order = _order(wanted)
+    conditions = [*_conditions(wanted), *_reach(wanted), *([order >= edge[1]] if edge else [])]
+    return list(session.scalars(select(JobRow).where(*conditions).order_by(order.desc()).limit(most)))
+
+
+def _edge(session: Session, wanted: JobFilter) -> tuple[str, Any] | None:
+    """The last of the next SCAN jobs, whatever they are, and its place; None when there are fewer."""
+    if not any(getattr(wanted, name) for name in FILTERS):
+        return None
+    anything, order = wanted.model_copy(update=dict.fromkeys(FILTERS)), _order(wanted)
+    conditions = (*_conditions(anything), *_reach(wanted))
+    places = select(JobRow.id, order).where(*conditions).order_by(order.desc())
+    row = session.execute(places.offset(SCAN - 1).limit(1)).first()
+    return (row[0], row[1]) if row else None
+
+
+def _order(wanted: JobFilter) -> Any:
+    """Jobs of a batch have ids in the order of their entries, by which an index finds its last ones."""
+    return JobRow.entry if wanted.batch_id else JobRow.id
+
+
+def _reach(wanted: JobFilter) -> list[ColumnElement[bool]]:
+    """Ids begin with the time, so that jobs of another time need not be looked at.
+
+    The id of an archive's entry tells when the archive came, which is some time before the job did.
+    """
+    if wanted.batch_id:
+        return []
+    found: list[ColumnElement[bool]] = []
+    if wanted.created_after:
+        found.append(JobRow.id >= id_at(_microseconds(wanted.created_after) - LONGEST_READING_US))
+    if wanted.created_before:
+        found.append(JobRow.id <= id_at(_microseconds(wanted.created_before) + CLOCKS_APART_US))
+    return found
+
+
+def _cursor(job_id: str) -> str:
+    return base64.urlsafe_b64encode(job_id.encode()).decode()
 
 
 def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from api.auth import owner
+from api.auth import owner, touched
 from api.services import Services
 from api.views import Shown, show
 from shared.errors import NotFound, ServiceUnavailable
@@ -22,7 +22,7 @@ ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 def version_of(room: Services, job_id: str) -> tuple[int, str]:
     """Version and status, without the rest of the row."""
-    mine = (JobRow.id == valid(job_id), JobRow.owner == owner())
+    mine = (JobRow.id == touched(valid(job_id)), JobRow.owner == owner())
     statement = select(JobRow.version, JobRow.status).where(*mine)
     found = room.db.read(lambda session: session.execute(statement).first())
     if found is None:
@@ -41,12 +41,12 @@ def row_of(room: Services, job_id: str) -> JobRow:
 def own_job(job_id: str, whose: str | None = None) -> "Select[JobRow]":
     """Raises: NotFound when it is no id"""
     mine = owner() if whose is None else whose
-    return select(JobRow).where(JobRow.id == valid(job_id), JobRow.owner == mine)
+    return select(JobRow).where(JobRow.id == touched(valid(job_id)), JobRow.owner == mine)
 
 
 def own_batch(batch_id: str) -> "Select[BatchRow]":
     """Raises: NotFound when it is no id"""
-    return select(BatchRow).where(BatchRow.id == valid(batch_id), BatchRow.owner == owner())
+    return select(BatchRow).where(BatchRow.id == touched(valid(batch_id)), BatchRow.owner == owner())
 
 
 def valid(job_id: str) -> str:

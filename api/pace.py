@@ -16,9 +16,10 @@ FRESH_S = 2.0
 
 @dataclass(frozen=True)
 class Speeds:
-    """Mean seconds of a recent successful attempt, and jobs in work, by stage."""
+    """Mean seconds of a recent successful attempt, such attempts per second, and jobs in work, by stage."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    per_s: dict[str, float] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
 
 
@@ -40,18 +41,25 @@ class Pace:
 def _measure(session: Session) -> Speeds:
     # Ids sort by time, so the primary key finds recent attempts without an index of their end.
     recent = (
-        select(AttemptRow.stage, (AttemptRow.ended_at - AttemptRow.started_at).label("took"))
+        select(
+            AttemptRow.stage,
+            AttemptRow.ended_at,
+            (AttemptRow.ended_at - AttemptRow.started_at).label("took"),
+        )
         .where(AttemptRow.outcome.in_([Event.ADVANCE.value, Event.FINISH.value]))
         .order_by(AttemptRow.job_id.desc())
         .limit(RECENT)
         .subquery()
     )
-    took = session.execute(select(recent.c.stage, func.avg(recent.c.took)).group_by(recent.c.stage)).all()
+    first, last = func.min(recent.c.ended_at), func.max(recent.c.ended_at)
+    by_stage = select(recent.c.stage, func.avg(recent.c.took), func.count(), last - first)
+    found = session.execute(by_stage.group_by(recent.c.stage)).all()
     running = session.execute(
         select(JobRow.stage, func.count()).where(JobRow.status == Status.RUNNING.value).group_by(JobRow.stage)
     ).all()
     return Speeds(
-        {stage: float(mean) / 1e6 for stage, mean in took},
+        {stage: float(mean) / 1e6 for stage, mean, _, _ in found},
+        {stage: (count - 1) / (span_us / 1e6) for stage, _, count, span_us in found if span_us},
         {stage: number for stage, number in running if number},
     )
 

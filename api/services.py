@@ -8,8 +8,10 @@ from flask import current_app
 from api.metrics import Metrics
 from api.pace import Pace
 from api.presence import Presence
+from api.pressure import Pressure
 from api.slots import Slots
 from api.waiting import Waiters
+from shared.audit import Reads
 from shared.availability import Availability
 from shared.database import Database, connect
 from shared.images import Limits
@@ -37,28 +39,33 @@ class Services:
     presence: Presence
     transfers: Slots
     keys: KeyRing
+    reads: Reads
     streams: Slots
+    pressure: Pressure
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
         db = connect(settings.sqlalchemy_url)
-        hints = Hints(settings)
+        hints, pace = Hints(settings), Pace(db)
+        storage = open_storage(settings.storage_location, durable=settings.durable)
         return cls(
             settings=settings,
             db=db,
-            storage=open_storage(settings.storage_location, durable=settings.durable),
+            storage=storage,
             dispatcher=Dispatcher(settings),
             hints=hints,
             # The other half of the threads stays free for requests that end at once.
             waiters=Waiters(db, hints, limit=settings.api_threads // 2),
             availability=Availability(settings.models_path),
-            pace=Pace(db),
+            pace=pace,
             metrics=Metrics(db),
             presence=Presence(settings),
             transfers=Slots(settings.api_threads // 4),
             keys=KeyRing(db),
+            reads=Reads(db),
             # Of the half that may wait, so that a page whose stream is refused can still wait by requests.
             streams=Slots(settings.api_threads // 4, "event streams are open"),
+            pressure=Pressure(db, storage, pace, settings),
         )
 
     @property

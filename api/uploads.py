@@ -103,6 +103,7 @@ def create(header: CreateHeaders) -> Response:
         raise _wrong("must say how many bytes will come", "Upload-Length")
     if header.length > room.settings.max_archive_bytes:
         raise UploadTooLarge(f"At most {room.settings.max_archive_bytes:,} bytes are accepted here.")
+    room.pressure.admit_bytes()
     names = _metadata(header.metadata or "")
     upload_id = new_id()
     uploads.create(
@@ -175,6 +176,7 @@ def _append(room: Services, row: UploadRow, header: AppendHeaders) -> None:
     """Write the request's body behind what is there."""
     if header.offset is None:
         raise _wrong("must say where this piece belongs", "Upload-Offset")
+    room.pressure.admit_bytes()
     room_left = (row.length or 0) - header.offset
     request.max_content_length = max(0, room_left) + 1  # a stream refuses to be read up to its very limit
     with room.transfers.held(), uploads.locked(room.db, row.id) as lock:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from shared.settings import ROOT, Settings, environment_with
 CONFIG = ROOT / "deploy/supervisord.conf"
 START_S = 120.0  # weights load and warm up meanwhile
 STOP_S = 40.0
+MOST_ENDS = 4  # of one program, before the system was ready once
 
 
 class RunError(ServiceError):
@@ -215,15 +217,18 @@ def _missing(url: str, name: str) -> object:
 
 
 def _gave_up(data: Path) -> str | None:
-    """A program that supervisor will not start again, from its log."""
+    """A program that says that it cannot start, or that ends again and again, from supervisor's log."""
     try:
         lines = (data / "logs/supervisord.log").read_text(errors="replace").splitlines()
     except OSError:
         return None
     started = max((n for n, line in enumerate(lines) if "supervisord started with pid" in line), default=0)
+    ends: Counter[str] = Counter()
     for line in lines[started:]:
-        if found := re.search(r"gave up: (\w+) entered FATAL|exited: (\w+) \(exit status 78; expected", line):
-            return found[1] or found[2]
+        if found := re.search(r"exited: (\w+) \((exit status 78;)?", line):
+            ends[found[1]] += 1
+            if found[2] or ends[found[1]] >= MOST_ENDS:
+                return found[1]
     return None
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 import unicodedata
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
@@ -106,7 +106,7 @@ class Asked(Request):
     site: Text | None = None
     explain: Explain = "none"
     webhook_url: Text | None = None
-    webhook_events: Text | None = None
+    webhook_events: Literal["completed", "stage"] = "completed"
     expires_in_s: Annotated[float, BeforeValidator(decimal), Field(gt=0, le=LONGEST_DEADLINE_S)] | None = None
     metadata: Annotated[dict[str, Any], BeforeValidator(json_object)] | None = None
     answer: AnswerWhen = "auto"
@@ -131,13 +131,6 @@ class Asked(Request):
                 "this pipeline classifies nothing that could be explained; its mask shows what it saw"
             )
         return explain
-
-    @field_validator("webhook_url", "webhook_events")
-    @classmethod
-    def no_webhooks_yet(cls, value: str | None) -> str | None:
-        if value is not None:
-            raise ValueError("this version sends no webhooks yet; leave it out and poll or wait")
-        return value
 
 
 def clean_filename(name: str) -> str | None:

@@ -4,15 +4,16 @@ As with jobs, a statement that matches nothing means that somebody was first.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, cast
 
-from sqlalchemy import Table, exists, func, insert, or_, select, update
+from sqlalchemy import Table, case, delete, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from shared import jobs
+from shared import audit, jobs
+from shared.audit import Actor
 from shared.batch_life import BatchEvent, BatchStatus, batch_sources, batch_target
 from shared.database import Database, now_us
 from shared.errors import AttemptsExhausted, IdempotencyConflict, ServiceError, StaleAttempt
@@ -21,6 +22,7 @@ from shared.jobs import IDEMPOTENCY_S, SECOND, Idempotency, NewJob
 from shared.lifecycle import Event, Status, first_stage, sources
 from shared.tables import BatchRow, JobRow, RejectedRow
 
+RECENT_S = 60.0  # whose throughput tells how long the rest will take
 UNFINISHED = tuple(status.value for status in sources(Event.CANCEL))
 REJECTED = cast(Table, RejectedRow.__table__)
 
@@ -62,6 +64,12 @@ class Counts:
     canceled: int = 0
     expired: int = 0
     rejected: int = 0
+    lately: int = 0  # succeeded within the last RECENT_S; no status of its own
+
+    @property
+    def by_status(self) -> dict[str, int]:
+        """What clients see."""
+        return {name: number for name, number in asdict(self).items() if name != "lately"}
 
     @property
     def total(self) -> int:
@@ -73,7 +81,13 @@ class Counts:
         return self.succeeded + self.failed + self.canceled + self.expired + self.rejected
 
 
-def create(db: Database, new: NewBatch, redispatch_s: float, key: Idempotency | None = None) -> bool:
+def create(
+    db: Database,
+    new: NewBatch,
+    redispatch_s: float,
+    key: Idempotency | None = None,
+    by: Actor | None = None,
+) -> bool:
     """Insert a batch that waits for an archive worker; False when its key or its id was used before.
 
     `due_at` leaves the caller `redispatch_s` to deliver the first message itself.
@@ -93,6 +107,8 @@ def create(db: Database, new: NewBatch, redispatch_s: float, key: Idempotency | 
                 **vars(new),
             )
         )
+        if by:
+            audit.add(session, by, "submit", [new.id])
 
     try:
         db.write(work)
@@ -196,9 +212,15 @@ def release(db: Database, batch_id: str, claim_id: str, pause_s: float = 0.0) ->
     db.write(lambda s: _set(s, _held(batch_id, claim_id), claim_id=None, lease_until=None, due_at=due))
 
 
-def end_reading(db: Database, batch_id: str, claim_id: str, error: ServiceError | None) -> bool:
-    """The archive's end, or with an error the place where it is broken; False when the claim is lost."""
-    values: dict[str, Any] = {
+def end_reading(
+    db: Database, batch_id: str, claim_id: str, error: ServiceError | None, sha256: str | None = None
+) -> bool:
+    """The archive's end, or with an error the place where it is broken; False when the claim is lost.
+
+    `sha256` is the archive's, if reading it has told.
+    """
+    values: dict[str, Any] = {"sha256": sha256} if sha256 else {}
+    values |= {
         "status": batch_target(BatchEvent.READ).value,
         "read_at": now_us(),
         "claim_id": None,
@@ -281,6 +303,22 @@ def cancel_jobs(db: Database, batch_id: str) -> dict[str, int]:
     return jobs.end(db, Event.CANCEL, JobRow.batch_id == batch_id)
 
 
+def erase(db: Database, batch_id: str, by: Actor) -> bool:
+    """Forget what an ended batch was about, its rejected entries too; its jobs are erased one by one."""
+    ended = (BatchRow.id == batch_id, BatchRow.completed_at.is_not(None), BatchRow.erased_at.is_(None))
+
+    def work(session: Session) -> bool:
+        values: dict[str, Any] = dict.fromkeys(("filename", "sha256", "error_detail", "key_sha256"))
+        values["defaults"] = {}
+        if not _set(session, ended, **values, erased_at=now_us(), version=BatchRow.version + 1):
+            return False
+        session.execute(delete(RejectedRow).where(RejectedRow.batch_id == batch_id))
+        audit.add(session, by, "erase", [batch_id])
+        return True
+
+    return db.write(work)
+
+
 def forget_keys(db: Database) -> int:
     """Drop idempotency keys older than 24 hours."""
     old = (BatchRow.key_sha256.is_not(None), BatchRow.created_at < now_us() - IDEMPOTENCY_S * SECOND)
@@ -293,23 +331,27 @@ def counts(session: Session, batch_ids: Sequence[str]) -> dict[str, Counts]:
     kept = select(BatchRow.id, BatchRow.rejected).where(BatchRow.id.in_(batch_ids))
     for row in session.execute(kept):
         found[row.id]["rejected"] = row.rejected
+    # Whoever records a success leaves its moment in `due_at`, which stands in the index that is read anyway.
+    recent = func.sum(case((JobRow.due_at > now_us() - int(RECENT_S * SECOND), 1), else_=0))
     query = (
-        select(JobRow.batch_id, JobRow.status, JobRow.stage, func.count())
+        select(JobRow.batch_id, JobRow.status, JobRow.stage, func.count(), recent)
         .where(JobRow.batch_id.in_(batch_ids))
         .group_by(JobRow.batch_id, JobRow.status, JobRow.stage)
     )
-    for owner, status, stage, number in session.execute(query):
+    for owner, status, stage, number, lately in session.execute(query):
         # To a client `queued` means never started; one that waits for a later stage was.
         name = "running" if status == Status.QUEUED.value and stage != first_stage() else status
         numbers = found[owner or ""]
         numbers[name] = numbers.get(name, 0) + number
+        if status == Status.SUCCEEDED.value:
+            numbers["lately"] = numbers.get("lately", 0) + int(lately)
     return {one: Counts(**numbers) for one, numbers in found.items()}
 
 
 def eta_s(row: BatchRow, now: Counts, clock_us: int) -> float | None:
-    """Seconds until the last job ends, by the throughput since the batch was made; None without any yet.
+    """Seconds until the last job ends, by the throughput of the last minute; None without any so far.
 
-    `clock_us` is the database's now.
+    When nothing ended lately, by the throughput since the batch was made. `clock_us` is the database's now.
     """
     if row.completed_at is not None:
         return None
@@ -318,6 +360,8 @@ def eta_s(row: BatchRow, now: Counts, clock_us: int) -> float | None:
     if done < 1 or elapsed_s <= 0:
         return None
     left = max(row.entries or 0, now.total) - done
+    if now.lately:
+        return round(min(elapsed_s, RECENT_S) * left / now.lately, 1)
     return round(elapsed_s * left / done, 1)
 
 

@@ -19,6 +19,7 @@ from shared.schemas import Warning
 
 FILE = "doubt.safetensors"
 GREY = (0.299, 0.587, 0.114)  # Source: ITU-R BT.601
+FLAT = 1e-6  # a variance that rounding alone can make
 LAPLACE = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 
 
@@ -74,7 +75,7 @@ def quality(batch: Tensor, preprocess: Preprocess) -> Tensor:
     weights = torch.tensor(GREY, device=batch.device).view(1, 3, 1, 1)
     grey = ((batch.float() * std + mean) * weights).sum(1, keepdim=True)
     edges = F.conv2d(grey, torch.tensor(LAPLACE, device=batch.device)[None, None])
-    sharpness = edges.flatten(1).var(1).clamp_min(1e-12).log() / math.log(10)
+    sharpness = edges.flatten(1).var(1).clamp_min(FLAT).log() / math.log(10)
     flat = grey.flatten(1)
     return torch.stack([sharpness, flat.mean(1), flat.std(1)], 1)
 

@@ -95,6 +95,13 @@ class JobFinished(RequestError):
     title = "Job finished"
 
 
+class NothingFound(RequestError):
+    """The job has no findings: it has not come so far, it failed, or it was erased."""
+
+    status = 409
+    title = "Nothing found"
+
+
 class BatchFinished(RequestError):
     """The batch has already ended, and an ended batch never changes. Use rerun to make a new one."""
 

@@ -10,6 +10,12 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+def id_at(us: int) -> str:
+    """What no id sorts before that was made at this time, in microseconds since 1970 UTC, or later."""
+    stamp = min(max(us // 1000, 0), 2**48 - 1)
+    return str(uuid_utils.UUID(int=stamp << 80))
+
+
 def entry_id(batch_id: str, entry: int) -> str:
     """The id of the job that an archive's entry becomes: always the same, and in the archive's order.
 

@@ -12,12 +12,14 @@ from sqlalchemy import Table, bindparam, case, delete, func, insert, literal, or
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from shared import audit, webhooks
+from shared.audit import Actor
 from shared.database import Database, now_us
 from shared.errors import AttemptsExhausted, IdempotencyConflict, StageError
 from shared.ids import new_id
 from shared.lifecycle import TERMINAL, Event, Status, first_stage, sources, target
 from shared.schemas import Warning
-from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow
+from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow, ReviewRow, WebhookRow
 
 SECOND = 1_000_000  # microseconds
 IDEMPOTENCY_S = 24 * 3600
@@ -39,6 +41,14 @@ class NewArtifact:
     media_type: str
     sha256: str
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class NewWebhook:
+    """Who is told of a job's end, and with `stages` of every stage's end too."""
+
+    url: str
+    stages: bool
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,7 @@ class NewJob:
     height: int | None = None
     artifacts: tuple[NewArtifact, ...] = ()
     expires_in_s: float | None = None
+    webhook: NewWebhook | None = None
     batch_id: str | None = None
     entry: int | None = None  # its number in the archive
     entry_name: str | None = None
@@ -118,12 +129,19 @@ def _beside(column: Any) -> Any:
     return func.nullif(column, "")
 
 
-def create(db: Database, new: NewJob, redispatch_s: float, idempotency: Idempotency | None = None) -> bool:
+def create(
+    db: Database,
+    new: NewJob,
+    redispatch_s: float,
+    idempotency: Idempotency | None = None,
+    by: Actor | None = None,
+) -> bool:
     """Insert a queued job with its artifacts; False when another request with the same key was first.
 
-    `due_at` leaves the caller `redispatch_s` to deliver the first message itself.
+    `due_at` leaves the caller `redispatch_s` to deliver the first message itself. The audit log says `by` whom.
     """
-    columns = {name: value for name, value in vars(new).items() if name not in ("artifacts", "expires_in_s")}
+    apart = ("artifacts", "expires_in_s", "webhook")
+    columns = {name: value for name, value in vars(new).items() if name not in apart}
 
     def work(session: Session) -> None:
         now = session.scalar(select(now_us()))
@@ -134,6 +152,10 @@ def create(db: Database, new: NewJob, redispatch_s: float, idempotency: Idempote
             insert(JobRow).values(status=Status.QUEUED.value, deadline_at=deadline, **times, **columns)
         )
         _add_artifacts(session, ((new.id, artifact) for artifact in new.artifacts))
+        if new.webhook:
+            session.execute(insert(WebhookRow).values(job_id=new.id, **vars(new.webhook)))
+        if by:
+            audit.add(session, by, "submit", [new.id])
         if idempotency:
             # A key that the sweeper has not forgotten yet, though its 24 hours are over, may be used again.
             session.execute(
@@ -186,7 +208,7 @@ def insert_many(session: Session, new: Sequence[NewJob]) -> None:
 def _queued(new: NewJob, now: int) -> dict[str, Any]:
     row = vars(new) | {"status": Status.QUEUED.value, "created_at": now, "not_before": now, "due_at": now}
     row["deadline_at"] = None if new.expires_in_s is None else now + int(new.expires_in_s * SECOND)
-    del row["artifacts"], row["expires_in_s"]
+    del row["artifacts"], row["expires_in_s"], row["webhook"]
     return row
 
 
@@ -530,8 +552,8 @@ def due(db: Database, redispatch_s: float, limit: int = 1000) -> list[JobRow]:
     return db.write(work)
 
 
-def erase(db: Database, job_id: str) -> bool:
-    """Forget what an ended job was about; the bare row stays. False when it has not ended."""
+def erase(db: Database, job_id: str, by: Actor) -> bool:
+    """Forget what an ended job was about; the bare row and the audit log stay. False when it has not ended."""
     forgotten = dict.fromkeys(
         ("question", "age", "sex", "site", "client_metadata", "filename", "entry_name", "custom_id",
          "true_label", "sha256", "findings", "grades", "segments", "warnings", "answer", "error_detail")
@@ -548,6 +570,9 @@ def erase(db: Database, job_id: str) -> bool:
             return False
         session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job_id))
         session.execute(delete(IdempotencyRow).where(IdempotencyRow.job_id == job_id))
+        session.execute(delete(ReviewRow).where(ReviewRow.job_id == job_id))
+        webhooks.forget(session, job_id)
+        audit.add(session, by, "erase", [job_id])
         return True
 
     return db.write(work)

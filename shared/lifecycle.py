@@ -64,5 +64,5 @@ def next_stage(stage: str, *, answered: bool, explained: bool) -> StageName | No
         following.append("answer")
     if explained:
         following.append("explain")
-    later = following[following.index(stage) + 1 :] if stage in following else []  # type: ignore[arg-type]
+    later = following[following.index(stage) + 1 :] if stage in following else []
     return later[0] if later else None

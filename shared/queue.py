@@ -4,11 +4,13 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import redis
 import structlog
 from celery import Celery
+from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
@@ -17,6 +19,7 @@ from shared.settings import Settings
 LANES = ("interactive", "bulk")
 LARGEST_MESSAGE = 64  # job ids
 BREAKER_S = 5.0
+RECONNECT_S = 1.0  # between two tries of a worker to reach its broker
 HINTS = "medq.changes"  # pub/sub channel; a hint carries {job id: version}
 DRAFTS = "medq.drafts"  # pub/sub channel; a hint carries {job id: attempt}, and the text lies under a key
 DRAFT_KEPT_S = 600
@@ -29,9 +32,26 @@ def queue_name(stage: str, group: str, lane: str) -> str:
     return f"{stage}.{'all' if stage == 'answer' else group}.{lane}"
 
 
+class Steadfast(Connection):
+    """A connection that outlives its broker."""
+
+    def ensure_connection(self, *arguments: Any, **named: Any) -> Any:
+        """Try every second. By itself kombu pauses longer each time, up to 30 s, while messages pile up
+        at a broker that has long come back."""
+        pauses = {"interval_start": RECONNECT_S, "interval_step": 0, "interval_max": RECONNECT_S}
+        return super().ensure_connection(*arguments, **(pauses | named))
+
+    def maybe_close_channel(self, channel: Any) -> None:
+        """Close it, also without a broker, which cannot take back what is not acknowledged: kombu 5.7 looks for
+        a transport there that it has closed before, and its AttributeError would end the worker."""
+        with suppress(AttributeError):
+            super().maybe_close_channel(channel)
+
+
 def make_celery(settings: Settings, queues: Iterable[str] = ()) -> Celery:
     """Celery as MedQ uses it: JSON lists of job ids, late acks, no results, no schedules of its own."""
     celery = Celery("medq", broker=settings.celery_broker_url, set_as_current=False)
+    celery.amqp.Connection = Steadfast
     celery.conf.update(
         task_queues=[Queue(name) for name in queues] or None,
         task_create_missing_queues=True,

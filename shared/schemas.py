@@ -3,13 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shared.cards import ModelCard
 from shared.catalog import Lang
 
 QUESTION_LIMIT = 4_000  # characters
 METADATA_LIMIT_BYTES = 2_048
+NOTE_LIMIT = 2_000  # characters
 
 Sex = Literal["female", "male", "unknown"]
 Explain = Literal["none", "low", "medium", "high"]
@@ -275,3 +276,57 @@ class PipelineDetail(PipelineInfo):
 class PipelineList(Body):
     items: list[PipelineInfo]
     next: str | None = None
+
+
+class ReviewRequest(Request):
+    """A clinician's word on what was found: right, or not and what it is instead."""
+
+    verdict: Literal["agree", "disagree"]
+    label: Text | None = None
+    note: Annotated[Text, Field(max_length=NOTE_LIMIT)] | None = None
+
+    @model_validator(mode="after")
+    def only_who_disagrees_knows_better(self) -> "ReviewRequest":
+        if self.verdict == "agree" and self.label is not None:
+            raise ValueError("label goes with the verdict disagree")
+        return self
+
+
+class Review(Body):
+    """One word on a job's findings; it is never changed, and the last one counts."""
+
+    id: str
+    verdict: Literal["agree", "disagree"]
+    label: str | None
+    note: str | None
+    created_at: datetime
+
+
+class ReviewList(Body):
+    items: list[Review]
+    next: str | None = None
+
+
+class AboutModel(Body):
+    """The language model that writes answers, and the host that runs it."""
+
+    name: str
+    host: str
+
+
+class AboutLimits(Body):
+    image_bytes: int
+    image_pixels: int
+    archive_bytes: int
+    archive_entries: int
+    question_characters: int
+
+
+class About(Body):
+    """What a client should know before it asks; `language_model` is null where none sees anything."""
+
+    version: str
+    auth: str
+    languages: list[Lang]
+    language_model: AboutModel | None
+    limits: AboutLimits

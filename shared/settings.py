@@ -69,6 +69,13 @@ class Settings:
     key_per_minute: int = setting(
         1200, "Requests a minute that a key without a limit of its own may make", low=1, high=1_000_000
     )
+    webhook_secret: str = setting(
+        "", "At least 32 characters from which webhooks are signed; empty: no webhooks are sent", secret=True
+    )
+    webhook_allow: str = setting(
+        "",
+        "Names, addresses and networks, separated by commas, that webhooks may reach though they are not public",
+    )
     api_threads: int = setting(64, "Requests that the API serves at once", low=4, high=1024)
     event_heartbeat_s: float = setting(
         15.0, "An event stream that has nothing to say sends a comment this often", low=0.05, high=300
@@ -106,11 +113,20 @@ class Settings:
     upload_keep_s: float = setting(
         24 * 3600.0, "An upload in pieces is forgotten when nothing arrives for this long", low=60, high=2**22
     )
+    max_waiting: int = setting(
+        10_000, "People's jobs that may wait; past it a submit is answered with 429", low=1, high=10_000_000
+    )
+    min_free_bytes: int = setting(
+        2**30, "Nothing more is accepted when the blobs' folder has less space than this", low=0, high=2**50
+    )
     max_uploads: int = setting(
         64, "Uploads in pieces that an owner may have unfinished at once", low=1, high=10_000
     )
 
     # Life of a job
+    keep_days: float = setting(
+        0.0, "Jobs and batches are erased this many days after their end; 0: only by hand", low=0, high=36_500
+    )
     lease_s: float = setting(
         30.0, "A claim is lost when its worker is silent for this long", low=1, high=3600
     )
@@ -145,7 +161,11 @@ class Settings:
         "auto",
         "Arithmetic of the networks; auto: bfloat16 where the device has it and the card shows equal findings",
     )
-    vision_threads: int = setting(24, "Messages that a vision worker holds at once", low=1, high=256)
+    runtime: Literal["auto", "torch"] = setting(
+        "auto",
+        "What computes networks; auto: OpenVINO on a CPU in float32 where it finds what torch finds, else torch",
+    )
+    vision_threads: int = setting(96, "Messages that a vision worker holds at once", low=1, high=256)
     explain_threads: int = setting(2, "Explanations that a vision worker makes at once", low=1, high=64)
     torch_threads: int = setting(
         0, "Threads of one forward pass on the CPU; 0: one per core", low=0, high=256
@@ -303,6 +323,10 @@ def _contradictions(settings: Settings) -> list[str]:
         wrong.append(f"MEDQ_DATABASE_URL: must start with one of {', '.join(DATABASE_SCHEMES)}")
     if settings.broker_url and not settings.broker_url.startswith(BROKER_SCHEMES):
         wrong.append(f"MEDQ_BROKER_URL: must start with one of {', '.join(BROKER_SCHEMES)}")
+    if 0 < len(settings.webhook_secret) < 32:
+        wrong.append(
+            "MEDQ_WEBHOOK_SECRET: must have at least 32 characters, such as of `openssl rand -hex 32`"
+        )
     if settings.bulk_window >= settings.vision_threads:
         wrong.append("MEDQ_BULK_WINDOW: must be smaller than MEDQ_VISION_THREADS")
     if settings.bulk_answers >= settings.answer_threads:

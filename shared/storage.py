@@ -199,6 +199,16 @@ def open_storage(url: str, *, durable: bool = True) -> Storage:
     return FolderStorage(Path(url), durable=durable)
 
 
+def free_bytes(storage: Storage) -> int | None:
+    """Bytes that may still be put; None where nobody can tell."""
+    if not isinstance(storage, FolderStorage):
+        return None
+    try:
+        return shutil.disk_usage(storage.root).free
+    except OSError:  # not made yet, or away, which whoever writes will hear
+        return None
+
+
 def _write(path: Path, data: bytes, *, durable: bool) -> None:
     """To the disk itself if durable: a job whose row survives a power cut must still have its picture."""
     with path.open("xb") as file:

@@ -1,4 +1,4 @@
-"""The rows: jobs, their attempts and artifacts, batches, uploads, keys that make a submit repeatable, keys of people."""
+"""The rows: jobs, their attempts, artifacts and reviews, batches, uploads, keys to repeat a submit, keys of people."""
 
 from typing import Any
 
@@ -82,6 +82,7 @@ class JobRow(Row):
         Index("uq_jobs_entry", "batch_id", "entry", unique=True),
         Index("ix_jobs_deadline", "status", "deadline_at"),
         Index("ix_jobs_owner", "owner", "id"),  # an owner's list, newest first
+        Index("ix_jobs_kept", "erased_at", "completed_at"),  # retention: what to erase
         TABLE,
     )
 
@@ -153,6 +154,7 @@ class BatchRow(Row):
         Index("ix_batches_status", "status", "completed_at"),
         Index("ix_batches_due", "status", "due_at"),
         Index("ix_batches_owner", "owner", "id"),
+        Index("ix_batches_kept", "erased_at", "completed_at"),
         Index("uq_batches_key", "key_sha256", unique=True),
         TABLE,
     )
@@ -190,6 +192,7 @@ class BatchRow(Row):
     created_at: Mapped[int]
     read_at: Mapped[int | None]  # the archive's end was reached, or where it is broken
     completed_at: Mapped[int | None]  # its last job ended; with status canceled, that may be a moment later
+    erased_at: Mapped[int | None]
 
 
 class RejectedRow(Row):
@@ -264,6 +267,21 @@ class ArtifactRow(Row):
     size_bytes: Mapped[int]
 
 
+class ReviewRow(Row):
+    """A clinician's word on what was found in a job."""
+
+    __tablename__ = "reviews"
+    __table_args__ = (Index("ix_reviews_job", "job_id", "id"), TABLE)
+
+    id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)
+    job_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("jobs.id"))
+    owner: Mapped[str] = mapped_column(Ascii(64))  # whose word it is; "": no key is asked
+    verdict: Mapped[str] = mapped_column(Ascii(8))
+    label: Mapped[str | None] = mapped_column(Ascii(64))  # what it is instead
+    note: Mapped[str | None] = mapped_column(long_text())
+    created_at: Mapped[int]
+
+
 class IdempotencyRow(Row):
     """A submit that may be repeated for 24 hours."""
 
@@ -307,3 +325,84 @@ class SessionRow(Row):
     key_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("api_keys.id"), index=True)
     created_at: Mapped[int]
     expires_at: Mapped[int]
+
+
+class WebhookRow(Row):
+    """Who wants to hear of a job. Written by shared/webhooks.py, and by the submit that names it."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index("ix_webhooks_open", "closed_at", "job_id"), TABLE)
+
+    job_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("jobs.id"), primary_key=True)
+    url: Mapped[str] = mapped_column(Ascii(2000))
+    stages: Mapped[bool]  # whether it also wants to hear of each stage's end
+    seen: Mapped[int] = mapped_column(Integer(), default=0)  # the last attempt that was told of
+    closed_at: Mapped[int | None]  # the job's end was told of
+
+
+class DeliveryRow(Row):
+    """One message to a webhook, and when it is tried next."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index("ix_deliveries_due", "status", "due_at"),
+        Index("ix_deliveries_job", "job_id", "id"),
+        TABLE,
+    )
+
+    id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)  # the webhook-id
+    job_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("jobs.id"))
+    event: Mapped[str] = mapped_column(Ascii(16))  # completed or stage
+    status: Mapped[str] = mapped_column(Ascii(16))  # waiting, delivered or failed
+    tries: Mapped[int] = mapped_column(Integer())
+    due_at: Mapped[int]  # while waiting: when anybody may try (again)
+    created_at: Mapped[int]
+    ended_at: Mapped[int | None]
+
+
+class DeliveryTryRow(Row):
+    """How one try of one delivery went."""
+
+    __tablename__ = "delivery_tries"
+    __table_args__ = (TABLE,)
+
+    delivery_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("deliveries.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer(), primary_key=True, autoincrement=False)
+    at: Mapped[int]
+    took_us: Mapped[int]
+    status: Mapped[int | None] = mapped_column(Integer())  # the receiver's, if it answered
+    error: Mapped[str | None] = mapped_column(Ascii(255))  # why not, in words of ours
+
+
+class AuditRow(Row):
+    """Somebody did something to a job or batch. Only ever added; shared/audit.py writes `block` once."""
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        Index("uq_audit_once", "once", unique=True),
+        Index("ix_audit_block", "block", "id"),
+        Index("ix_audit_subject", "subject", "id"),
+        TABLE,
+    )
+
+    id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)
+    at: Mapped[int]
+    actor: Mapped[str] = mapped_column(Ascii(64))  # a key's id, or a part of MedQ; "": nobody known
+    owner: Mapped[str] = mapped_column(Ascii(64))  # whose the subject is
+    action: Mapped[str] = mapped_column(Ascii(16))  # submit, read, review, erase, ...
+    subject: Mapped[str] = mapped_column(Ascii(36))  # a job or a batch
+    once: Mapped[str | None] = mapped_column(Ascii(64))  # of reads: actor, subject and hour, hashed
+    block: Mapped[int | None]  # None: not yet sealed
+
+
+class AuditBlockRow(Row):
+    """Up to a thousand rows of the audit log, sealed: `sha256` is of them and of the block before."""
+
+    __tablename__ = "audit_blocks"
+    __table_args__ = (TABLE,)
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    previous: Mapped[str] = mapped_column(Ascii(64))
+    sha256: Mapped[str] = mapped_column(Ascii(64))
+    entries: Mapped[int] = mapped_column(Integer())
+    made_at: Mapped[int]

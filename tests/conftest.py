@@ -20,6 +20,10 @@ from tests.servers import MariaDB, Redis
 DATABASES = ("sqlite", "mariadb")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="tests/faults: 200 jobs a fault and 20 kills each")
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Redis]:
     server = Redis()

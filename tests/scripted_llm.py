@@ -19,22 +19,33 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(body)
+
+    def answer(self, body: bytes) -> None:
         with self.lock, self.kept.open("ab") as file:
             file.write(body.replace(b"\n", b" ") + b"\n")
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
+        self.write()
+
+    def write(self) -> None:
+        """The whole sentence, and what it cost."""
+        self.begin()
         for number, word in enumerate(WORDS):
-            self._event(
-                {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}, number
-            )
+            self.word(word, number)
         self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, 9)
         self._event(
             {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}}, 9
         )
         self.wfile.write(b"data: [DONE]\n\n")
         self.close_connection = True
+
+    def begin(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+
+    def word(self, word: str, number: int) -> None:
+        self._event({"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}, number)
 
     def _event(self, content: dict[str, object], number: int) -> None:
         chunk = {"id": "x", "object": "chat.completion.chunk", "created": number, "model": "scripted-1"}

@@ -42,6 +42,12 @@ def redis_program() -> str:
     return needs("redis-server", "redis-server")
 
 
+def faketime() -> str:
+    """The library that changes what a program takes for the time; as `needs` where it is missing."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    return str(found[0]) if found else needs("faketime", "libfaketime")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -62,6 +68,10 @@ class Server:
     def command(self) -> list[str]:
         raise NotImplementedError
 
+    def variables(self) -> dict[str, str]:
+        """What its environment holds beside ours."""
+        return {}
+
     def answers(self) -> bool:
         raise NotImplementedError
 
@@ -80,7 +90,12 @@ class Server:
         with (self.folder / "server.log").open("ab") as log:
             # Its own session, so that Ctrl-C reaches pytest alone, which then closes the server.
             self._process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self.command(),
+                env=os.environ | self.variables(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         deadline = time.monotonic() + START_S
         while not self.answers():
@@ -178,8 +193,10 @@ class MariaDB(Server):
 
     USER, PASSWORD = "medq", "medq-test"
 
-    def __init__(self) -> None:
+    def __init__(self, *, own_clock: bool = False, lock_wait_s: int = 10) -> None:
+        """With `own_clock` its clock can be set, by libfaketime, and no other's is."""
         self._program = needs("mariadbd", "mariadb-server")
+        self._own_clock, self._lock_wait_s = own_clock, lock_wait_s
         installer = needs("mariadb-install-db", "mariadb-server")
         super().__init__("mariadb")
         (self.folder / "init.sql").write_text(
@@ -208,6 +225,42 @@ class MariaDB(Server):
     def _as_root() -> list[str]:
         return ["--user=root"] if os.geteuid() == 0 else []  # it refuses to run as root unasked
 
+    def variables(self) -> dict[str, str]:
+        if not self._own_clock:
+            return {}
+        return {
+            "LD_PRELOAD": faketime(),
+            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_CACHE_DURATION": "1",  # seconds until it looks at the file again
+        }
+
+    @property
+    def _clock(self) -> Path:
+        return self.folder / "clock"
+
+    def start(self) -> Self:
+        if self._own_clock and not self._clock.exists():
+            self._clock.write_text("+0")
+        return super().start()
+
+    def set_clock(self, offset_s: int) -> None:
+        """Ahead of everybody else's, or behind; waits until the server has noticed."""
+        assert self._own_clock
+        self._clock.write_text(f"{offset_s:+d}")
+        while abs(self._clock_s() - time.time() - offset_s) > 5:
+            time.sleep(0.05)
+
+    def _clock_s(self) -> float:
+        connection = pymysql.connect(
+            unix_socket=str(self.socket), user=self.USER, password=self.PASSWORD, ssl_disabled=True
+        )
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT UNIX_TIMESTAMP(NOW(6))")
+            found = cursor.fetchone()
+        assert found
+        return float(found[0])
+
     def command(self) -> list[str]:
         return [
             self._program,
@@ -225,7 +278,7 @@ class MariaDB(Server):
             "--innodb-flush-method=nosync",
             "--innodb-buffer-pool-size=64M",
             "--innodb-log-file-size=8M",
-            "--innodb-lock-wait-timeout=10",
+            f"--innodb-lock-wait-timeout={self._lock_wait_s}",
             "--key-buffer-size=1M",
             "--max-connections=300",
             *self._as_root(),

@@ -9,13 +9,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import structlog
-from celery import Celery
 from celery.signals import worker_shutting_down
 
 from shared import logs
@@ -29,7 +28,9 @@ from workers.answer import AnswerStage, make_language_model
 from workers.archive import Archives
 from workers.attempt import Attempts, Stage
 from workers.beside import Beside
+from workers.consume import consume
 from workers.memory import keep_memory
+from workers.microbatch import never
 from workers.refill import Refiller
 from workers.sweeper import Sweeper
 
@@ -80,7 +81,7 @@ def vision(settings: Settings) -> None:
     storage = open_storage(settings.storage_location, durable=settings.durable)
     stage = VisionStage(models, storage, settings)
     explain = ExplainStage(models, storage, settings)
-    serve(stage, queues, settings.vision_threads, settings, explain)
+    serve(stage, queues, settings.vision_threads, settings, models.ahead, explain)
     models.close()
 
 
@@ -137,18 +138,19 @@ def serve(
     queues: list[str],
     threads: int,
     settings: Settings,
+    hold: Callable[[], bool] = never,
     explain: "ExplainStage | None" = None,
 ) -> None:
     """Consume the stage's queues until SIGTERM; explanations, which take long, have threads of their own."""
     db = connect(settings.sqlalchemy_url, pool_size=8)
     dispatcher, hints = Dispatcher(settings), Hints(settings)
     refiller = Refiller(db, dispatcher, hints, settings)
-    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller)
+    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller, hold)
     celery = make_celery(settings, queues)
     celery.task(name=f"medq.{stage.name}")(attempts.message)
     running, beside = [attempts], None
     if explain:
-        running.append(Attempts(explain, db, dispatcher, hints, settings, refiller, explain.spare))
+        running.append(Attempts(explain, db, dispatcher, hints, settings, refiller, spare=explain.spare))
         beside = Beside(running[-1].message, settings.explain_threads, explain.name)
         celery.task(name=f"medq.{explain.name}")(beside.message)
     stop_in_time(running, db)
@@ -160,22 +162,6 @@ def serve(
         one.close()
     refiller.close()
     db.close()
-
-
-def consume(celery: Celery, name: str, threads: int) -> None:
-    celery.worker_main(
-        [
-            "--quiet",
-            "worker",
-            "--pool=threads",
-            f"--concurrency={threads}",
-            f"--hostname={name}@%h",
-            "--without-gossip",
-            "--without-mingle",
-            "--task-events",
-            "--loglevel=WARNING",
-        ]
-    )
 
 
 def stop_in_time(running: Sequence[Attempts], db: Database) -> None:

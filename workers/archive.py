@@ -18,6 +18,7 @@ from shared.settings import Settings
 from shared.storage import Storage
 from shared.tables import BatchRow
 from workers.again import Again
+from workers.digest import Digest
 from workers.intake import Intake, Stopped
 from workers.refill import Refiller
 from workers.unpack import ArchiveLimits
@@ -66,9 +67,9 @@ class Archives:
         if row is None or row.claim_id is None:
             log.info("nothing_to_claim", stage=self.name, batch_id=batch_id)
             return False
-        with bound(batch_id=batch_id), self._leased(row) as lost:
+        with bound(batch_id=batch_id), self._leased(row) as lost, self._digesting(row) as digest:
             try:
-                self._take_in(row, row.claim_id, lost)
+                self._take_in(row, row.claim_id, lost, digest)
             except Stopped:
                 batches.release(self._db, batch_id, row.claim_id)
                 log.info("archive_released")
@@ -76,7 +77,7 @@ class Archives:
                 log.info("stale_attempt", stage=self.name)
             except RequestError as error:
                 log.warning("archive_broken", error=error.slug, detail=error.detail)
-                self._end(row, row.claim_id, error)
+                self._end(row, row.claim_id, error, digest)
             except (StorageUnavailable, OperationalError) as error:
                 log.warning("archive_postponed", error=type(error).__name__)
                 batches.release(self._db, batch_id, row.claim_id, self._settings.redispatch_s)
@@ -85,7 +86,7 @@ class Archives:
                 log.exception("unexpected_fault", stage=self.name)
         return True
 
-    def _take_in(self, row: BatchRow, claim_id: str, lost: threading.Event) -> None:
+    def _take_in(self, row: BatchRow, claim_id: str, lost: threading.Event, digest: Digest | None) -> None:
         intake = Intake(self._db, self._storage, self._hints, self._refiller, self._settings, row)
         limits = Limits(max_bytes=self._settings.max_upload_bytes, max_pixels=self._settings.max_pixels)
         if row.rerun_of:
@@ -94,18 +95,31 @@ class Archives:
             with self._storage.open(f"{row.id}/{ARCHIVE}") as file:
                 source = Unpacking(file, self._storage, row, self._limits, limits, self._available)
                 intake.run(source, self._stop, lost)
-        self._end(row, claim_id, None)
+        self._end(row, claim_id, None, digest)
 
-    def _end(self, row: BatchRow, claim_id: str, error: RequestError | None) -> None:
+    def _end(self, row: BatchRow, claim_id: str, error: RequestError | None, digest: Digest | None) -> None:
         if isinstance(error, NotFound):
             error = NotFound("The archive was erased before it was read.")
-        if not batches.end_reading(self._db, row.id, claim_id, error):
+        sha256 = digest.result() if digest else row.sha256
+        if not batches.end_reading(self._db, row.id, claim_id, error, sha256):
             log.info("stale_attempt", stage=self.name)
             return
         self._storage.erase(row.id)
         ended = batches.settle(self._db, [row.id])
         self._hints.publish(ended)
         log.info("archive_read", error=error.slug if error else None)
+
+    @contextmanager
+    def _digesting(self, row: BatchRow) -> Iterator[Digest | None]:
+        """The sha256 of an archive that nobody has hashed so far."""
+        if row.sha256 or row.rerun_of:
+            yield None
+            return
+        digest = Digest(self._storage, f"{row.id}/{ARCHIVE}")
+        try:
+            yield digest
+        finally:
+            digest.close()
 
     @contextmanager
     def _leased(self, row: BatchRow) -> Iterator[threading.Event]:

@@ -13,6 +13,7 @@ import structlog
 
 from shared import jobs
 from shared.catalog import PIPELINES
+from shared.clock import LONGEST_PAUSE_S
 from shared.database import Database
 from shared.errors import StageError, UnexpectedFault
 from shared.jobs import Claim, NewArtifact, Outcome
@@ -21,10 +22,9 @@ from shared.logs import bound
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.tables import JobRow
-from workers.microbatch import Microbatcher
+from workers.microbatch import Microbatcher, never
 from workers.refill import Refiller
 
-LONGEST_PAUSE_S = 300.0
 LARGEST_GROUP = 64  # single-id messages that share a transaction
 
 log = structlog.get_logger(__name__)
@@ -66,9 +66,13 @@ class Attempts:
         hints: Hints,
         settings: Settings,
         refiller: Refiller,
+        hold: Callable[[], bool] = never,
         spare: Callable[[JobRow, StageError], Found] | None = None,
     ) -> None:
-        """`spare` makes a failure for good the end of a job that succeeded without this stage."""
+        """`hold`: more of people's jobs would only wait in this process, so their claims may collect.
+
+        `spare` makes a failure for good the end of a job that succeeded without this stage.
+        """
         self._spare = spare
         self.stage = stage
         self._refiller = refiller
@@ -78,7 +82,7 @@ class Attempts:
         self._lock = threading.Lock()
         # Messages with one id share transactions: claims and results collect while one is being written.
         self._claims = Microbatcher[str, Claim | None](
-            self._claim_singles, largest=LARGEST_GROUP, name="claims"
+            self._claim_singles, largest=LARGEST_GROUP, name="claims", hold=hold
         )
         self._records = Microbatcher[Outcome, bool](
             self._record_singles, largest=LARGEST_GROUP, name="records"

@@ -15,7 +15,13 @@ R = TypeVar("R")
 
 RANKS = {"interactive": 0, "bulk": 1, "explain": 2}  # who goes first
 
+HOLD_S = 0.002  # between two looks at whether it is still worth waiting
+
 log = structlog.get_logger(__name__)
+
+
+def never() -> bool:
+    return False
 
 
 class Microbatcher(Generic[T, R]):
@@ -24,16 +30,25 @@ class Microbatcher(Generic[T, R]):
     There is no timer: a fixed wait would cost a lone item its whole length and a busy device nothing.
     `run` answers with one result per item, in order. With `bisect`, a microbatch that fails is run again
     in halves, so that one bad item fails alone; out of memory also halves `largest` for good.
+    While `hold` says so, what waits goes on collecting: running it now would gain nothing.
     """
 
     def __init__(
-        self, run: Callable[[list[T]], Sequence[R]], *, largest: int, name: str, bisect: bool = False
+        self,
+        run: Callable[[list[T]], Sequence[R]],
+        *,
+        largest: int,
+        name: str,
+        bisect: bool = False,
+        hold: Callable[[], bool] = never,
     ) -> None:
         self.largest = largest
         self._run = run
         self._bisect = bisect
+        self._hold = hold
         self._waiting: tuple[deque[tuple[T, Future[R]]], ...] = tuple(deque() for _ in RANKS)
         self._changed = threading.Condition()
+        self._running = 0
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
@@ -51,6 +66,11 @@ class Microbatcher(Generic[T, R]):
             self._changed.notify()
         return future
 
+    @property
+    def ahead(self) -> bool:
+        """While one microbatch is computed, as many of people's jobs wait already for the next."""
+        return 0 < self._running <= len(self._waiting[0])
+
     def close(self) -> None:
         """Run what was handed in, then stop."""
         with self._changed:
@@ -60,13 +80,17 @@ class Microbatcher(Generic[T, R]):
 
     def _loop(self) -> None:
         while batch := self._collect():
+            self._running = len(batch)
             self._settle(batch)
+            self._running = 0
 
     def _collect(self) -> list[tuple[T, Future[R]]]:
         """What waits now, up to `largest`; blocks until there is something, empty once closed."""
         with self._changed:
-            while not any(self._waiting) and not self._closed:
+            while not self._closed and not any(self._waiting):
                 self._changed.wait()
+            while not self._closed and self._hold():
+                self._changed.wait(HOLD_S)
             batch: list[tuple[T, Future[R]]] = []
             for queue in self._waiting:
                 while queue and len(batch) < self.largest:

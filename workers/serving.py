@@ -15,22 +15,22 @@ from shared.catalog import PIPELINES, Head
 from shared.doubt import doubting
 from shared.errors import CardMismatch, OutOfMemory
 from shared.heads import read_out
-from shared.networks import Network, for_inference, load_network
-from shared.preprocess import normalise
+from shared.networks import load_network
 from shared.settings import Settings
 from workers.microbatch import Microbatcher
+from workers.runtime import Runtime, pick_runtime
 
 RELOAD_S = 5.0
 
 log = structlog.get_logger(__name__)
 
 
-class TorchForward:
+class Forward:
     """One network on one device: bytes in, what shared.heads.read_out makes of the logits out."""
 
-    def __init__(self, network: Network, card: ModelCard, device: torch.device, dtype: torch.dtype) -> None:
-        self._network = for_inference(network, device, dtype)
-        self._card, self._device, self._dtype = card, device, dtype
+    def __init__(self, runtime: Runtime, card: ModelCard) -> None:
+        self.runtime = runtime
+        self._card = card
 
     @torch.inference_mode()
     def __call__(self, pictures: list[Tensor]) -> list[Any]:
@@ -41,12 +41,13 @@ class TorchForward:
         try:
             # Stacked as they lie in memory; stacking the permuted views would transpose every picture.
             stacked = torch.stack([picture.permute(1, 2, 0) for picture in pictures]).permute(0, 3, 1, 2)
-            batch = normalise(stacked.to(self._device), self._card.preprocess, self._dtype)
-            rows = read_out(self._network(batch), self._card)
+            rows = read_out(self.runtime.run(stacked), self._card)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory() from error
         except RuntimeError as error:
-            if "allocate memory" in str(error):  # what torch says on a CPU
+            if any(
+                words in str(error) for words in ("allocate memory", "bad_alloc")
+            ):  # torch's and OpenVINO's
                 raise OutOfMemory() from error
             raise
         return rows
@@ -117,9 +118,15 @@ class Models:
         began = time.monotonic()
         card = load_card(folder)
         dtype = pick_dtype(self._settings, self.device, card)
-        forward = TorchForward(
-            doubting(load_network(card, head, folder), card, folder), card, self.device, dtype
+        runtime = pick_runtime(
+            self._settings.runtime,
+            doubting(load_network(card, head, folder), card, folder),
+            card,
+            self.device,
+            dtype,
+            self._settings.torch_threads,
         )
+        forward = Forward(runtime, card)
         forward.warm_up()
         log.info(
             "model_loaded",
@@ -127,6 +134,7 @@ class Models:
             version=card.version,
             device=str(self.device),
             dtype=str(dtype).removeprefix("torch."),
+            runtime=runtime.name,
             seconds=round(time.monotonic() - began, 2),
         )
         batcher = Microbatcher[Tensor, Any](
@@ -142,6 +150,10 @@ class Models:
             for pipeline in PIPELINES.values()
             if all(head.weights in self._served for head in pipeline.required)
         ]
+
+    def ahead(self) -> bool:
+        """Some network has enough to do: what is claimed now would only wait for it."""
+        return any(served.batcher.ahead for served in self._served.values())
 
     def served(self, head: Head) -> Served:
         """Raises: CardMismatch if the head's weights are not installed here."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from shared import batches, jobs, keys, uploads
+from shared import audit, batches, clock, jobs, keys, retention, uploads
 from shared.catalog import PIPELINES
 from shared.database import Database
 from shared.queue import Dispatcher, Hints
@@ -15,6 +15,7 @@ from shared.tables import JobRow
 from workers.refill import refill
 
 FORGET_EVERY = 300  # rounds
+DAY_S = 24 * 3600
 
 log = structlog.get_logger(__name__)
 
@@ -41,12 +42,15 @@ class Sweeper:
 
     def sweep(self) -> None:
         """One round."""
+        if late := clock.bring_back(self._db, self._settings):
+            log.warning("clock_set_back", rows=late)
         lost = jobs.reap(self._db, self._settings.max_attempts)
         expired = jobs.expire(self._db)
         ended = self._end_batches()
         # Not without a broker: each look doubles the wait until the next one.
         sent = self._send() if self._hints.ping() else 0
         self._hints.publish(lost | expired | ended)
+        audit.seal(self._db)
         if lost or expired or sent:
             log.info("swept", lost=len(lost), expired=len(expired), dispatched=sent)
 
@@ -75,6 +79,9 @@ class Sweeper:
         batches.forget_keys(self._db)
         keys.forget_sessions(self._db)
         uploads.expire(self._db, self._storage)
+        if keep_days := self._settings.keep_days:
+            while erased := retention.erase_old(self._db, self._storage, keep_days * DAY_S):
+                log.info("retention", erased=erased)
 
     def _deliver(self, due: Iterable[JobRow]) -> None:
         """Together by queue; a job that was lost once goes alone, in case it was its worker's death."""

@@ -1,18 +1,25 @@
 """The API on a real database and broker, with a card beside weights that nobody loads."""
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from playwright.sync_api import Browser, sync_playwright
 
 from api.app import create_app
 from api.services import Services
 from shared.database import Database
-from shared.settings import Settings
+from shared.settings import ROOT, Settings
+from tests.api.browsing import Visitor, visiting
 from tests.api.driving import Worker, write_model
+from tests.api.live import Live, models
+from tests.servers import Redis, needs
 
 
 @pytest.fixture
@@ -56,3 +63,77 @@ def client(app: Flask) -> FlaskClient:
 @pytest.fixture
 def worker(database: Database) -> Worker:
     return Worker(database)
+
+
+# A browser on the page. It takes seconds to start, so the tests share it, and one server.
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    program = needs("chromium", "chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def page_settings(
+    tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path, redis_server: Redis
+) -> Settings:
+    folder = tmp_path_factory.mktemp("page")
+    shutil.copy(sqlite_template, folder / "medq.sqlite3")
+    (folder / "var").mkdir()
+    return Settings(
+        data_dir=str(folder / "var"),
+        database_url=f"sqlite:///{folder / 'medq.sqlite3'}",
+        broker_url=redis_server.url,
+        models_dir=str(models(folder / "models")),
+        api_threads=64,
+        event_heartbeat_s=0.5,
+        log_format="console",
+        log_level="ERROR",
+    )
+
+
+@pytest.fixture(scope="session")
+def page_server(page_settings: Settings) -> Iterator[Live]:
+    live = Live(page_settings)
+    yield live
+    live.close()
+
+
+@pytest.fixture
+def visit(chromium: Browser, page_server: Live, redis_server: Redis) -> Iterator[Callable[..., Visitor]]:
+    """`visit("ko", "phone")`: a visitor; what the browser complained of fails the test at its end.
+
+    Screenshots go to var/screenshots, for people to look at.
+    """
+    redis_server.restore()
+    shots = ROOT / "var" / "screenshots"
+    visitors: list[Visitor] = []
+    with ExitStack() as open_:
+
+        def start(
+            lang: str = "en", size: str = "desk", scheme: str = "light", live: Live = page_server
+        ) -> Visitor:
+            visitors.append(open_.enter_context(visiting(chromium, live, shots, lang, size, scheme)))
+            return visitors[-1]
+
+        yield start
+        for visitor in visitors:
+            visitor.check()
+
+
+@pytest.fixture
+def second_server(page_settings: Settings) -> Iterator[Callable[..., Live]]:
+    """`second_server(api_threads=4)`: another API on the same database."""
+    opened: list[Live] = []
+
+    def start(**overrides: Any) -> Live:
+        opened.append(Live(replace(page_settings, **overrides)))
+        return opened[-1]
+
+    yield start
+    for live in opened:
+        live.close()

@@ -128,16 +128,16 @@ class Live:
     def _work(self, after: int) -> None:
         started = False
         while not self._stopping.is_set():
-            self._read_archives()
+            self.read_archives()
             waiting = self._waiting()
             started |= len(waiting) >= after
             for job_id in waiting if started else []:
                 self.see(job_id)
                 self.finish(job_id)
-            batches.settle(self.db, batches.unsettled(self.db))
+            self.settle()
             time.sleep(0.02)
 
-    def _read_archives(self) -> None:
+    def read_archives(self) -> None:
         """With the archive worker itself."""
         wanted = select(BatchRow.id).where(BatchRow.status == "receiving")
         if not (ids := list(self.db.read(lambda session: session.scalars(wanted).all()))):
@@ -147,27 +147,40 @@ class Live:
         Archives(self.db, rooms.storage, rooms.hints, refiller, self.settings).message(ids)
         refiller.close()
 
+    def settle(self) -> None:
+        """End the batches whose last job has ended, as the sweeper does."""
+        batches.settle(self.db, batches.unsettled(self.db))
+
     def _waiting(self) -> list[str]:
         wanted = select(JobRow.id).where(JobRow.status == Status.QUEUED.value, JobRow.stage == "vision")
         return list(self.db.read(lambda session: session.scalars(wanted).all()))
 
-    def see(self, job_id: str) -> None:
-        """The vision stage; fails if the test wants it so."""
+    def see(self, job_id: str, artifacts: tuple[jobs.NewArtifact, ...] = (), **found: Any) -> None:
+        """The vision stage, with more columns if given; fails if the test wants it so."""
         model = {"name": "skin", "version": "test", "sha256": SHA256}
-        values = {"findings": findings(), "model": model, "warnings": self.warnings}
+        values = {"findings": findings(), "model": model, "warnings": self.warnings} | found
         answered = select(JobRow.answered).where(JobRow.id == job_id)
         if self.error:
             self._record(job_id, "vision", Event.FAIL, {}, error=ImageFailed())
         elif self.db.read(lambda session: session.scalar(answered)):
-            self._record(job_id, "vision", Event.ADVANCE, values, stage="answer")
+            self._record(job_id, "vision", Event.ADVANCE, values, stage="answer", artifacts=artifacts)
         else:
             self._record(job_id, "vision", Event.FINISH, values)
 
-    def finish(self, job_id: str) -> None:
-        """The answer stage."""
-        self._record(job_id, "answer", Event.FINISH, {"answer": self.answer})
+    def finish(self, job_id: str, claim: jobs.Claim | None = None) -> None:
+        """The answer stage, of a claim if it was taken before."""
+        self._write(claim or self.claim(job_id, "answer"), Event.FINISH, {"answer": self.answer})
 
     def _record(self, job_id: str, at: str, event: Event, values: dict[str, Any], **more: Any) -> None:
+        self._write(self.claim(job_id, at), event, values, **more)
+
+    def claim(self, job_id: str, at: str) -> jobs.Claim:
+        """Take a job as a worker does, and tell whoever waits."""
         claim = jobs.claim(self.db, [job_id], at, "test", lease_s=30, limit_s=60)
+        self.rooms.hints.publish({job.id: job.version for job in claim.jobs})
+        return claim
+
+    def _write(self, claim: jobs.Claim, event: Event, values: dict[str, Any], **more: Any) -> None:
         outcomes = [jobs.Outcome(job.id, claim.id, event, values, **more) for job in claim.jobs]
-        jobs.record(self.db, outcomes, max_attempts=3, redispatch_s=30)
+        written = jobs.record(self.db, outcomes, max_attempts=3, redispatch_s=30)
+        self.rooms.hints.publish(written)

@@ -80,7 +80,8 @@ class Belongings:
 
 
 def belongings(person: Person, worker: Worker) -> Belongings:
-    job_id = submitted(person.client, question=SECRET, filename="left-shoulder.jpg")["id"]
+    hook = "http://127.0.0.1:9/left-shoulder"
+    job_id = submitted(person.client, question=SECRET, filename="left-shoulder.jpg", webhook_url=hook)["id"]
     worker.finish(job_id)
     batch_id = accepted(person.client, zipped(pictures(1)), filename="left-shoulder.zip")["id"]
     begun = person.client.post("/v1/uploads", headers=TUS | {"Upload-Length": "5"})
@@ -93,6 +94,8 @@ def said(operation: Operation) -> dict[str, Any]:
         offset = {"Upload-Offset": "0", "Upload-Length": "5", "X-HTTP-Method-Override": "DELETE"}
         body = {"data": b"hello", "content_type": "application/offset+octet-stream"}
         return {"headers": TUS | offset} | (body if operation.method == "PATCH" else {})
+    if operation.path.endswith("/review"):
+        return {"json": {"verdict": "agree"}}
     return {"json": {}} if operation.method in ("POST", "PUT", "PATCH") else {}
 
 

@@ -129,7 +129,8 @@ def test_every_answer_is_guarded(client: FlaskClient, path: str) -> None:
     assert headers["Referrer-Policy"] == "no-referrer"
     policy = headers["Content-Security-Policy"]
     assert "frame-ancestors 'none'" in policy
-    assert "'unsafe-inline'" not in re.sub("style-src[^;]*", "", policy)
+    assert "'unsafe-" not in policy
+    assert policy.startswith("default-src 'none'")
     assert headers["X-Request-Id"]
 
 
@@ -148,7 +149,6 @@ def test_an_odd_request_id_is_replaced(client: FlaskClient, asked: str) -> None:
 
 
 def test_the_page_is_made_of_files_of_ours(client: FlaskClient) -> None:
-    assert client.get("/").headers["Location"] == "/docs"
     page = client.get("/docs").text
     sources = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert all(source.startswith(("/", "data:")) for source in sources)
@@ -160,7 +160,7 @@ def test_the_page_is_made_of_files_of_ours(client: FlaskClient) -> None:
 
 def test_the_document_lists_every_route(app: Flask, client: FlaskClient) -> None:
     document = client.get("/openapi.json").get_json()
-    unlisted = {"/", "/docs", "/docs/{name}", "/openapi.json", "/problems/{slug}"}
+    unlisted = {"/", "/page/{name}", "/docs", "/docs/{name}", "/openapi.json", "/problems/{slug}"}
     routes = {
         (re.sub(r"<(?:[^<:]+:)?([^>]+)>", r"{\1}", rule.rule), method)
         for rule in app.url_map.iter_rules()

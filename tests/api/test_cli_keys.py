@@ -9,6 +9,7 @@ from flask import Flask
 from typer.testing import CliRunner, Result
 
 from api import cli
+from shared.webhooks import secret_of
 from tests.api.driving import ONE_DATABASE
 from tests.api.people import with_key
 
@@ -70,6 +71,15 @@ def test_a_bad_setting_is_said(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, ["key", "list"], env=env)
     assert result.exit_code == 2
     assert "MEDQ_DATABASE_URL" in result.stderr
+
+
+def test_the_webhooks_secret_is_shown_to_whoever_has_the_servers() -> None:
+    env = {"MEDQ_WEBHOOK_SECRET": "0123456789abcdef0123456789abcdef"}
+    shown = CliRunner().invoke(cli.app, ["key", "secret", "lab"], env=env)
+    assert shown.stdout.strip() == secret_of(env["MEDQ_WEBHOOK_SECRET"], "lab")
+    assert CliRunner().invoke(cli.app, ["key", "secret", "lab"]).exit_code == 1
+    short = CliRunner().invoke(cli.app, ["key", "secret"], env={"MEDQ_WEBHOOK_SECRET": "short"})
+    assert (short.exit_code, "MEDQ_WEBHOOK_SECRET" in short.stderr) == (2, True)
 
 
 @ONE_DATABASE

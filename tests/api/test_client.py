@@ -149,6 +149,15 @@ def test_the_stored_picture_comes_back_until_it_is_erased(client: Client, live: 
 
 
 @sqlite
+def test_reviews_and_the_report_come_with_the_findings(client: Client, live: Live, image: Path) -> None:
+    job = client.submit(image)
+    live.see(job.id)
+    review = client.review(job.id, "disagree", label="nv", note="A mole.")
+    assert client.reviews(job.id) == (review,)
+    assert client.report(job.id)["resourceType"] == "DiagnosticReport"
+    assert client.about().language_model is None
+
+
 def test_pipelines_and_their_card(client: Client) -> None:
     available = {entry.name: entry.available for entry in client.pipelines()}
     assert (available["skin"], available["scalp"]) == (True, False)

@@ -1,3 +1,5 @@
+import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +10,7 @@ from flask.testing import FlaskClient
 
 from api.services import Services
 from shared.database import Database
+from shared.ids import id_at
 from shared.queue import make_celery
 from shared.settings import Settings
 from tests.api.driving import ONE_DATABASE, Worker, assert_problem, submitted
@@ -67,6 +70,34 @@ def test_metrics_count_jobs_and_requests(client: FlaskClient, worker: Worker, da
     assert 'medq_http_requests_total{method="POST",route="/v1/jobs",status="202"} 2.0' in text
     assert 'medq_http_requests_total{method="other",route="none",status="404"} 1.0' in text
     assert "medq_http_request_seconds_bucket" in text
+
+
+def test_metrics_tell_how_long_the_oldest_job_has_waited(
+    client: FlaskClient, database: Database, job_factory: Callable[..., Any]
+) -> None:
+    made_s = time.time() - 90
+    job_factory(id=id_at(int(made_s * 1e6)))
+    job_factory()
+    text = client.get("/metrics").text
+    found = re.search(r'medq_oldest_waiting_seconds{lane="interactive",stage="vision"} ([\d.]+)', text)
+    assert found
+    assert 90 <= float(found[1]) <= time.time() - made_s + 1
+    assert 'medq_oldest_waiting_seconds{lane="interactive",stage="answer"} 0.0' in text
+
+
+def test_metrics_look_rarely_at_jobs_that_have_ended(
+    client: FlaskClient, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their count grows, and counting a million takes long: it may take a small part of the time."""
+    monkeypatch.setattr("api.job_metrics.FRESH_S", 0.0)
+    monkeypatch.setattr("api.job_metrics.LOOK_SHARE", 10**9)
+    worker.finish(submitted(client)["id"])
+    assert 'medq_jobs{stage="answer",status="succeeded"} 1.0' in client.get("/metrics").text
+    worker.finish(submitted(client)["id"])
+    submitted(client)
+    text = client.get("/metrics").text
+    assert 'medq_jobs{stage="vision",status="queued"} 1.0' in text
+    assert 'medq_jobs{stage="answer",status="succeeded"} 1.0' in text
 
 
 def test_two_apps_in_a_process_count_apart(start: Callable[..., Flask]) -> None:

@@ -12,7 +12,7 @@ from api.auth import PUBLIC
 from shared import keys
 from shared.database import Database
 from shared.ids import new_id
-from shared.tables import ArtifactRow, BatchRow, JobRow, UploadRow
+from shared.tables import ArtifactRow, BatchRow, JobRow, ReviewRow, UploadRow
 from tests.api.batching import accepted, pictures, post_batch, zipped
 from tests.api.driving import ONE_DATABASE, Worker, assert_problem, blobs, get, post, submitted
 from tests.api.people import (
@@ -40,14 +40,14 @@ NOBODYS = frozenset(
     {"name", "wait", "limit", "status", "pipeline", "created_after", "created_before", "q", "bom", "images"}
 )
 FREE = {
-    ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/pipelines"), ("GET", "/v1/pipelines/{name}"),
+    ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/about"), ("GET", "/v1/pipelines"), ("GET", "/v1/pipelines/{name}"),
     ("GET", "/v1/pipelines/{name}/card"), ("POST", "/v1/session"), ("DELETE", "/v1/session"),
 }  # fmt: skip
 
 
 @pytest.fixture
 def app(start: Callable[..., Flask]) -> Flask:
-    return start(auth="keys")
+    return start(auth="keys", webhook_secret="0123456789abcdef" * 2, webhook_allow="127.0.0.1")
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def kept(database: Database, app: Flask) -> Any:
     def rows(table: Any) -> list[Any]:
         return list(database.read(lambda session: session.execute(select(table.__table__)).all()))
 
-    tables = [rows(table) for table in (JobRow, BatchRow, UploadRow, ArtifactRow)]
+    tables = [rows(table) for table in (JobRow, BatchRow, UploadRow, ArtifactRow, ReviewRow)]
     return tables, {str(path): path.read_bytes() for path in blobs(app.extensions["medq"].settings)}
 
 
@@ -139,7 +139,7 @@ def test_every_operation_but_the_public_ones_wants_a_scope(app: Flask, annas: Be
 
 
 def test_no_other_page_is_public(app: Flask) -> None:
-    pages = {"help_page", "docs.index", "docs.docs", "docs.asset", "docs.openapi"}
+    pages = {"help_page", "docs.docs", "docs.asset", "docs.openapi", "page.index", "page.asset"}
     listed = {
         rule.endpoint
         for rule in app.url_map.iter_rules()

@@ -6,6 +6,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from shared import batches
+from shared.batches import NewBatch
+from shared.database import Database
 from shared.errors import AnswerRejected, LanguageModelUnavailable
 from shared.ids import new_id
 from shared.lifecycle import Event
@@ -159,6 +162,38 @@ def test_a_list_is_filtered(client: FlaskClient, worker: Worker, job_factory: Ca
     moment = client.get(f"/v1/jobs/{running}").get_json()["created_at"]
     assert listed(created_after=moment) == {ended, other}
     assert listed(created_before=moment) == {queued, between}
+
+
+@pytest.mark.parametrize("budget_s", [0.0, 60.0])
+@pytest.mark.parametrize("batch", [True, False])
+def test_a_search_looks_at_few_jobs_at_a_time_and_goes_on(
+    client: FlaskClient,
+    database: Database,
+    job_factory: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    budget_s: float,
+    batch: bool,
+) -> None:
+    monkeypatch.setattr("api.listing.SCAN", 3)
+    monkeypatch.setattr("api.listing.BUDGET_S", budget_s)
+    batch_id = new_id() if batch else None
+    if batch_id:
+        assert batches.create(database, NewBatch(batch_id), 30)
+    asked = [f"number {n}{' itches' if n in (0, 4, 5, 11) else ''}" for n in range(12)]
+    for entry, question in enumerate(asked):
+        job_factory(question=question, batch_id=batch_id, entry=entry if batch else None)
+    query = {"q": "itches", "limit": "2"} | ({"batch_id": batch_id} if batch_id else {})
+    pages, cursor = [], {}
+    while cursor is not None:
+        page = client.get("/v1/jobs", query_string=query | cursor).get_json()
+        pages.append([job["question"] for job in page["items"]])
+        cursor = {"cursor": page["next"]} if page["next"] else None
+    assert [question for page in pages for question in page] == [asked[n] for n in (11, 5, 4, 0)]
+    # Out of time, a page ends after three jobs, whatever it found.
+    if budget_s == 0:
+        assert pages == [[asked[11]], [], [asked[5], asked[4]], [asked[0]], []]
+    else:
+        assert pages == [[asked[11], asked[5]], [asked[4], asked[0]]]
 
 
 @ONE_DATABASE

@@ -44,6 +44,7 @@ def test_a_submit_answers_with_the_job_and_where_it_is(client: FlaskClient) -> N
         "size_bytes": len(JPEG),
         "width": 60,
         "height": 45,
+        "frame": None,
     }
     assert list(job["artifacts"]) == ["image"]
     for unknown in ("findings", "grades", "segments", "answer", "error", "model", "started_at", "eta_s"):
@@ -121,9 +122,9 @@ def test_the_longest_question_is_accepted(client: FlaskClient) -> None:
         ("site", "moon"),
         ("site", "crown"),
         ("explain", "yes"),
-        *[("frame", text) for text in ("0", "2", "-1", "first")],
+        *[("frame", text) for text in ("0", "-1", "first")],
         ("webhook_url", "https://example.org/hook"),
-        ("webhook_events", "completed"),
+        ("webhook_events", "all"),
         *[("expires_in_s", text) for text in ("0", "-1", "inf", "nan", "soon", "1e3", "2592001")],
         *[("metadata", text) for text in ("1", "[]", "null", '"a"', "{", "{'a': 1}", '{"a": NaN}')],
         ("metadata", '{"a": 1, "a": 2}'),
@@ -326,9 +327,21 @@ def test_file_names_are_labels_and_never_paths(client: FlaskClient, sent: str, k
 
 
 @ONE_DATABASE
+def test_a_frame_that_is_not_there_is_refused(client: FlaskClient, rooms: Services) -> None:
+    body = assert_problem(post(client, frame="2"), 400, "invalid-request")
+    assert "there is no frame 2" in body["detail"]
+    assert not blobs(rooms.settings)
+
+
+def test_what_is_to_be_explained_is_kept(client: FlaskClient) -> None:
+    assert submitted(client, explain="medium")["explain"] == "medium"
+    assert submitted(client)["explain"] == "none"
+
+
 def test_a_pipeline_without_weights_is_refused_with_the_reason(client: FlaskClient) -> None:
     body = assert_problem(post(client, pipeline="scalp"), 409, "pipeline-unavailable")
-    assert "grade" in body["detail"]
+    assert "There are no trained weights" in body["detail"]
+    assert "make train PIPELINE=scalp" in body["detail"]
 
 
 @ONE_DATABASE

@@ -1,11 +1,13 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ def test_the_api_loads_neither_torch_nor_workers() -> None:
 def served(settings: Settings) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """The API as `make run` serves it; the caller may stop it."""
     port = free_port()
+    settings = replace(settings, port=port)
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory", "api.wsgi:create"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--blocking-threads", str(settings.api_threads)]
     process = subprocess.Popen(command, env=environment_with(settings.as_environment()))
@@ -71,13 +74,20 @@ def test_granian_serves_uploads_waits_and_stops_at_once(configured: Callable[...
             target=lambda: answers.append(httpx.get(f"{url}{job['urls']['self']}?wait=60", timeout=70))
         )
         waiting.start()
+        told: list[str] = []
+        following = threading.Thread(
+            target=lambda: told.append(httpx.get(url + job["urls"]["events"], timeout=70).text)
+        )
+        following.start()
         time.sleep(0.5)
         os.kill(process.pid, signal.SIGTERM)
         started = time.monotonic()
         process.wait(20)
         waiting.join(20)
+        following.join(20)
         assert time.monotonic() - started < 5
         assert [answer.status_code for answer in answers] == [200]
+        assert ["event: status" in text and "event: completed" not in text for text in told] == [True]
 
 
 @pytest.mark.slow
@@ -99,6 +109,47 @@ def test_granian_streams_archives_and_keeps_what_a_broken_wire_brought(
         assert batch.size_bytes == archive.stat().st_size
         assert [size for size in seen if size == 0] == [0]  # it began once
         assert memory_kb(process.pid) - before < 64 * 1024
+
+
+@pytest.mark.slow
+@ONE_DATABASE
+def test_a_worker_ends_with_its_parent(configured: Callable[..., Settings]) -> None:
+    with served(configured()) as (_, process):
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert workers
+        process.kill()
+        process.wait()
+        wait_for(lambda: not any(map(alive, workers)))
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.slow
+@ONE_DATABASE
+def test_half_open_uploads_leave_threads_for_everybody_else(configured: Callable[..., Settings]) -> None:
+    with served(configured(api_threads=12)) as (url, _), ExitStack() as stack:
+        for _ in range(30):
+            stack.enter_context(closing(half_open(url)))
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        refused = httpx.post(f"{url}/v1/jobs", files={"image": ("a.jpg", JPEG)})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert refused.json()["type"] == "/problems/service-unavailable"
+        stack.close()
+        wait_for(lambda: httpx.post(f"{url}/v1/jobs", files={"image": ("a.jpg", JPEG)}).status_code == 202)
+
+
+def half_open(url: str) -> socket.socket:
+    """A request that stops in the middle of its body."""
+    host, port = url.removeprefix("http://").split(":")
+    client = socket.create_connection((host, int(port)))
+    head = f"POST /v1/jobs HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100000\r\n"
+    client.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n".encode())
+    return client
 
 
 def memory_kb(pid: int) -> int:

@@ -1,4 +1,7 @@
-"""The raw loops that the vision worker is held against: decode, preprocess, forward, and nothing else."""
+"""The raw loops that the vision worker is held against: decode, preprocess, forward, and nothing else.
+
+Each with torch, the reference, and with the runtime that the worker chose on this machine.
+"""
 
 import sys
 import time
@@ -11,10 +14,12 @@ from torch import Tensor
 
 from shared.catalog import PIPELINES
 from shared.images import Limits, decode
+from shared.networks import load_network
 from shared.preprocess import to_tensor
 from shared.settings import Settings
 from workers.memory import keep_memory
-from workers.serving import Models, Served, TorchForward
+from workers.runtime import torch_runtime
+from workers.serving import Forward, Models, Served, pick_dtype
 
 MICROBATCH = 32
 
@@ -33,13 +38,13 @@ def chunks(pictures: list[bytes]) -> Iterator[list[bytes]]:
         yield pictures[start : start + MICROBATCH]
 
 
-def serial(pictures: list[bytes], served: Served, forward: TorchForward) -> None:
+def serial(pictures: list[bytes], served: Served, forward: Forward) -> None:
     """One thread does one thing after the other; torch uses every core for the forward pass."""
     for chunk in chunks(pictures):
         forward([prepare(data, served) for data in chunk])
 
 
-def pipelined(pictures: list[bytes], served: Served, forward: TorchForward, threads: int) -> None:
+def pipelined(pictures: list[bytes], served: Served, forward: Forward, threads: int) -> None:
     """Threads decode the next microbatches while this one computes."""
     with ThreadPoolExecutor(threads) as pool:
         ahead = [[pool.submit(prepare, data, served) for data in chunk] for chunk in chunks(pictures)]
@@ -47,23 +52,36 @@ def pipelined(pictures: list[bytes], served: Served, forward: TorchForward, thre
             forward([future.result() for future in waiting])
 
 
+def forwards(settings: Settings) -> tuple[Served, dict[str, Forward]]:
+    """The skin classifier, on torch and as the worker serves it."""
+    models = Models(settings)
+    served = models.served(PIPELINES["skin"].heads[0])
+    card = served.card
+    network = load_network(card, served.head, settings.models_path / served.head.weights)
+    dtype = pick_dtype(settings, models.device, card)
+    as_served = served.batcher._run
+    assert isinstance(as_served, Forward)
+    return served, {
+        "torch": Forward(torch_runtime(network, card, models.device, dtype), card),
+        "served": as_served,
+    }
+
+
 def main() -> None:
-    """`python -m tests.bench.loops MODELS FOLDER`: answers each line on stdin with images/s of both loops."""
+    """`python -m tests.bench.loops MODELS FOLDER`: answers each line on stdin, such as "torch serial" or "served 2"
+    (threads that decode), with images/s."""
     keep_memory("tests.bench.loops")
     models, folder = map(Path, sys.argv[1:])
-    loaded = Models(raw_settings(models))
-    served = loaded.served(PIPELINES["skin"].heads[0])
-    forward = served.batcher._run
-    assert isinstance(forward, TorchForward)
+    served, runtimes = forwards(raw_settings(models))
     pictures = [path.read_bytes() for path in sorted(folder.iterdir())]
     print("ready", flush=True)
     for line in sys.stdin:
-        name = line.strip()
+        runtime, how = line.split()
         began = time.perf_counter()
-        if name == "serial":
-            serial(pictures, served, forward)
+        if how == "serial":
+            serial(pictures, served, runtimes[runtime])
         else:
-            pipelined(pictures, served, forward, int(name))
+            pipelined(pictures, served, runtimes[runtime], int(how))
         print(len(pictures) / (time.perf_counter() - began), flush=True)
 
 

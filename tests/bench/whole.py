@@ -13,6 +13,7 @@ from api.client import Client
 from deploy.run import System, running
 from shared.settings import Settings
 from tests.bench.vision import drawn_pictures
+from tests.processes import component
 from tests.servers import free_port
 from tests.tiny import tiny_model
 
@@ -27,13 +28,6 @@ def cpu_by_component(system: System) -> dict[str, float]:
         name = component(child.cmdline())
         spent[name] = spent.get(name, 0.0) + sum(child.cpu_times()[:2])
     return spent
-
-
-def component(command: list[str]) -> str:
-    line = " ".join(command)
-    words = {"granian": "api", "redis-server": "redis", "flower": "flower"}
-    words |= {f"workers.app {role}": role for role in ("vision", "answer", "sweeper")}
-    return next((name for word, name in words.items() if word in line), "other")
 
 
 def latencies(client: Client, pictures: list[bytes]) -> list[float]:

@@ -181,7 +181,9 @@ def test_counts_tell_never_started_from_between_stages(database: Database) -> No
     between = (JobRow.batch_id == row.id, JobRow.entry == 5)
     database.write(lambda s: s.execute(update(JobRow).where(*between).values(stage="answer")))
     counts = database.read(lambda s: batches.counts(s, [row.id, other.id, third.id]))
-    assert counts[row.id] == Counts(queued=1, running=2, succeeded=1, failed=1, canceled=1)
+    assert (
+        counts[row.id].by_status == Counts(queued=1, running=2, succeeded=1, failed=1, canceled=1).by_status
+    )
     assert (counts[row.id].total, counts[row.id].ended) == (6, 3)
     assert counts[other.id] == Counts(queued=1)
     assert counts[third.id] == Counts(rejected=1)
@@ -228,6 +230,23 @@ def test_the_time_left_follows_from_what_was_done(database: Database) -> None:
     assert batches.eta_s(row, Counts(queued=3, succeeded=2), 5_000_000) == 20.0
     row.completed_at = 1
     assert batches.eta_s(row, Counts(succeeded=10), 5_000_000) is None
+
+
+def test_the_time_left_follows_from_what_was_done_lately(database: Database) -> None:
+    row = claimed(database)
+    read(database, row, 100)
+    for entry in range(30):
+        move(database, row.id, "succeeded", entry)
+    hour_ago = (JobRow.batch_id == row.id, JobRow.entry < 20)
+    long_ago = update(JobRow).where(*hour_ago).values(due_at=1)
+    database.write(lambda s: s.execute(long_ago))
+    counts = database.read(lambda s: batches.counts(s, [row.id]))[row.id]
+    assert (counts.succeeded, counts.lately) == (30, 10)
+    row.entries, row.created_at = 100, 0
+    # 70 are left, and 10 a minute are done; since the batch was made it was 30 in an hour.
+    assert batches.eta_s(row, counts, 3_600_000_000) == 420.0
+    # Younger than a minute: what was done, was done since.
+    assert batches.eta_s(row, counts, 20_000_000) == 140.0
 
 
 def test_ids_of_entries_are_the_same_each_time_and_sort_as_they_stand_in_the_archive() -> None:

@@ -22,6 +22,7 @@ STATUSES = {
     "NotFound": 404,
     "MethodNotAllowed": 405,
     "JobFinished": 409,
+    "NothingFound": 409,
     "BatchFinished": 409,
     "OffsetConflict": 409,
     "UploadUnfinished": 409,

@@ -4,7 +4,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-from shared.ids import new_id
+from shared.ids import id_at, new_id
 
 
 def test_an_id_is_a_uuid_of_version_7_in_its_usual_spelling() -> None:
@@ -31,3 +31,12 @@ def test_threads_never_share_an_id() -> None:
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: new_id(), range(4000)))
     assert len(set(made)) == 4000
+
+
+def test_a_time_parts_the_ids_before_it_from_those_after() -> None:
+    before = new_id()
+    time.sleep(0.002)
+    moment = id_at(time.time_ns() // 1000)
+    time.sleep(0.002)
+    assert before < moment < new_id()
+    assert id_at(-1) < before < id_at(2**63)

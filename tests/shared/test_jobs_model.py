@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from sqlalchemy import func, select, update
 
 from shared import jobs
+from shared.audit import NOBODY
 from shared.database import connect
 from shared.errors import OutOfMemory
 from shared.ids import new_id
@@ -128,7 +129,7 @@ class Life(RuleBasedStateMachine):
     @rule(pick=PICK)
     def erase(self, pick: int) -> None:
         job = self.jobs[pick]
-        assert jobs.erase(self.database, job.id) is (job.status in TERMINAL)
+        assert jobs.erase(self.database, job.id, NOBODY) is (job.status in TERMINAL)
         job.moves += job.status in TERMINAL
 
     @rule()

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import event, insert, select
 
 from shared import batches, jobs, window
+from shared.audit import NOBODY
 from shared.database import Database
 from shared.ids import new_id
 from shared.jobs import Outcome
@@ -110,7 +111,7 @@ def test_every_function_finds_its_jobs_by_an_index(database: Database, crowd: li
         "expire": entered(database, lambda: jobs.expire(database)),
         "reap": entered(database, lambda: jobs.reap(database, 3)),
         "due": entered(database, lambda: jobs.due(database, 30)),
-        "erase": entered(database, lambda: jobs.erase(database, crowd[0]["id"])),
+        "erase": entered(database, lambda: jobs.erase(database, crowd[0]["id"], NOBODY)),
     }
     assert found == {
         "claim one": {"id", "ix_jobs_claim"},

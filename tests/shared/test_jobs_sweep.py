@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import event, select
 
 from shared import jobs
+from shared.audit import NOBODY
 from shared.database import Database
 from shared.errors import AttemptsExhausted, OutOfMemory
 from shared.ids import new_id
@@ -172,7 +173,7 @@ def test_canceling_one_job_spares_its_neighbours(database: Database, job_factory
 @pytest.mark.parametrize("job_id", ["nobody", "é", ""])
 def test_nobodys_job_cannot_be_canceled_or_erased(database: Database, job_id: str) -> None:
     assert not jobs.cancel(database, job_id)
-    assert not jobs.erase(database, job_id)
+    assert not jobs.erase(database, job_id, NOBODY)
 
 
 def test_only_jobs_past_their_deadline_expire(database: Database, job_factory) -> None:
@@ -191,7 +192,7 @@ def test_erasing_leaves_the_bare_row(database: Database, job_factory) -> None:
     values = {"findings": [{"label": "mel"}], "answer": {"text": "a"}, "warnings": [], "segments": []}
     record(database, Outcome(new.id, won.id, Event.FAIL, values=values, error=OutOfMemory("of her mole")))
 
-    assert jobs.erase(database, new.id)
+    assert jobs.erase(database, new.id, NOBODY)
 
     stored = columns(database, new.id)
     personal = ("question", "age", "sex", "site", "client_metadata", "filename", "sha256", "findings", "grades",
@@ -208,7 +209,7 @@ def test_a_job_that_has_not_ended_keeps_all_it_has(database: Database, job_facto
     job = job_factory(artifacts=(MASK,))
     in_status(database, status, job.id)
     before = columns(database, job.id)
-    assert not jobs.erase(database, job.id)
+    assert not jobs.erase(database, job.id, NOBODY)
     assert columns(database, job.id) == before
     assert count(database, ArtifactRow) == 1
 
@@ -235,7 +236,7 @@ def test_every_time_of_a_job_is_the_databases(database: Database, job_factory) -
     assert (held.lease_until, held.limit_at) == (then + 30 * SECOND, then + 60 * SECOND)
     record(database, Outcome(done.id, won.id, Event.FINISH))
     jobs.cancel(database, canceled.id)
-    jobs.erase(database, done.id)
+    jobs.erase(database, done.id, NOBODY)
     ended = row(database, done.id)
     assert ended.due_at == ended.not_before == then
     assert ended.deadline_at == then + 60 * SECOND

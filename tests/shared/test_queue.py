@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import redis
+from kombu.exceptions import OperationalError
 
 import shared.queue
-from shared.queue import LARGEST_MESSAGE, Dispatcher, Hints, queue_name
+from shared.queue import LARGEST_MESSAGE, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
 from tests.servers import Redis
 
@@ -126,12 +127,12 @@ def test_threads_do_not_wait_for_a_frozen_broker_one_after_the_other(
 def test_a_broker_that_came_back_is_used_again(
     broker: Redis, dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared.queue, "BREAKER_S", 0.2)
+    monkeypatch.setattr(shared.queue, "BREAKER_S", 3600.0)
     broker.kill()
     assert not send(dispatcher, ["lost"])
     broker.restore()
     assert not send(dispatcher, ["too early"])
-    time.sleep(0.25)
+    dispatcher._open_until -= 3600.0  # an hour later
     assert send(dispatcher, ["job"])
     assert [body(message)[0] for message in waiting(broker)] == [[["job"]]]
 
@@ -166,3 +167,14 @@ def test_hints_to_a_frozen_broker_cost_one_second_once(broker: Redis, hints: Hin
 
 def test_a_broker_that_answers_pings_says_so(hints: Hints) -> None:
     assert hints.ping()
+
+
+def test_a_lost_broker_is_looked_for_at_one_pace(
+    settings: Settings, broker: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared.queue, "RECONNECT_S", 0.01)
+    broker.kill()
+    pauses: list[float] = []
+    with make_celery(settings).connection_for_read() as connection, pytest.raises(OperationalError):
+        connection.ensure_connection(lambda error, pause: pauses.append(pause), max_retries=5)
+    assert pauses == [0.01] * 5

@@ -38,6 +38,16 @@ def test_every_file_becomes_a_job_in_the_archives_order(desk: Open, kind: str) -
     assert not room.storage.exists(f"{batch_id}/archive")
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_an_archive_that_nobody_has_hashed_is_hashed_while_it_is_read(desk: Open, broken: bool) -> None:
+    room = desk()
+    archive = packed("tar", dict(zip("abcd", PICTURES, strict=True)))
+    archive = archive[: len(archive) // 2] if broken else archive
+    row = room.batch(room.read(archive))
+    assert (row.error_slug is not None) == broken
+    assert row.sha256 == hashlib.sha256(archive).hexdigest()
+
+
 def test_what_is_no_picture_is_rejected_with_its_problem_and_the_rest_is_kept(desk: Open) -> None:
     room = desk(max_upload_bytes=100_000)
     files = {

@@ -76,6 +76,40 @@ def test_interactive_goes_before_bulk_before_explanations() -> None:
     assert device.seen == [[0], [3, 2], [1]]
 
 
+def test_a_device_is_ahead_when_as_many_people_wait_as_it_computes_for() -> None:
+    device = Device()
+    with batching(device) as batcher:
+        assert not batcher.ahead
+        hold(device, batcher)
+        assert not batcher.ahead
+        batcher.submit(1, RANKS["bulk"])
+        assert not batcher.ahead  # an archive keeps nobody's claim waiting
+        last = batcher.submit(2)
+        assert batcher.ahead
+        device.free.set()
+        last.result(10)
+
+
+def test_what_arrives_while_it_is_held_runs_together_afterwards() -> None:
+    device, held = Device(), threading.Event()
+    held.set()
+    batcher = Microbatcher[int, int](device, largest=8, name="test", hold=held.is_set)
+    futures = [batcher.submit(number) for number in (1, 2, 3)]
+    assert not device.started.is_set()
+    held.clear()
+    assert [future.result(10) for future in futures] == [10, 20, 30]
+    batcher.close()
+    assert device.seen == [[1, 2, 3]]
+
+
+def test_closing_does_not_wait_for_a_hold() -> None:
+    device = Device()
+    batcher = Microbatcher[int, int](device, largest=8, name="test", hold=lambda: True)
+    future = batcher.submit(1)
+    batcher.close()
+    assert future.result(10) == 10
+
+
 def test_one_bad_item_fails_alone() -> None:
     device = Device(lambda items: ValueError("bad") if 3 in items else None)
     with batching(device) as batcher:

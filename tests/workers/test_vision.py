@@ -22,7 +22,8 @@ from shared.storage import FolderStorage
 from shared.tables import JobRow
 from tests.tiny import tiny_model
 from workers.decode_alone import decode_alone
-from workers.serving import Models, TorchForward, pick_dtype
+from workers.runtime import torch_runtime
+from workers.serving import Forward, Models, pick_dtype
 from workers.vision import VisionStage
 
 HEAD = PIPELINES["skin"].heads[0]
@@ -149,7 +150,7 @@ def test_decoding_apart_says_what_is_wrong_and_survives_it() -> None:
 def test_out_of_memory_is_told_apart_from_other_faults(chosen: Settings, tmp_path: Path) -> None:
     card = tiny_model(tmp_path / "models")
     network = load_network(card, HEAD, tmp_path / "models/skin")
-    forward = TorchForward(network, card, torch.device("cpu"), torch.float32)
+    forward = Forward(torch_runtime(network, card, torch.device("cpu"), torch.float32), card)
     size = card.preprocess.size_px
     fine = torch.zeros((3, size, size), dtype=torch.uint8)
     assert len(forward([fine])) == 1

@@ -1,0 +1,151 @@
+// One job while it runs and after it: the picture at one side, what was found and said at the other.
+
+import { answer, draft } from "./answer.js";
+import { fill, h, heading } from "./dom.js";
+import { ended, follow } from "./follow.js";
+import { findings, grades, segments } from "./found.js";
+import { call, get, post, Problem, said } from "./http.js";
+import { Picture } from "./picture.js";
+import { Review } from "./review.js";
+import { bytes, has, lang, moment, number, seconds, t } from "./words.js";
+
+export async function job(box, id) {
+  const first = await get(`/v1/jobs/${id}`);
+  const pipeline = await get(`/v1/pipelines/${first.pipeline}`);
+  const view = new JobView(first, pipeline);
+  box.append(...view.elements);
+  view.show(first, "", "");
+  return follow(first, (now, text, state) => view.show(now, text, state));
+}
+
+export const nameOf = (one) => one.input?.filename ?? one.entry_name ?? t("job.unnamed");
+
+class JobView {
+  constructor(first, pipeline) {
+    this.pipeline = pipeline;
+    this.picture = new Picture(nameOf(first));
+    const section = (name, props) => (this[name] = h("section", { class: `part ${name}`, ...props }));
+    for (const name of ["state", "trouble", "warnings", "found", "words", "review", "actions", "facts"]) section(name, {});
+    this.state.setAttribute("role", "status");
+    this.lost = h("div", { class: "notice warn", role: "status", hidden: true }, t("job.lost"));
+    this.elements = [
+      heading(nameOf(first), h("p", null, `${pipeline.title[lang]} · ${moment(first.created_at)}`)),
+      this.lost,
+      this.state,
+      this.trouble,
+      this.warnings,
+      h("div", { class: "job" }, h("div", { class: "card seen" }, this.picture.element), this.words, this.found),
+      this.review,
+      this.actions,
+      this.facts,
+      h("p", { class: "notice calm small print-only" }, t("page.notice")),
+    ];
+  }
+
+  show(now, text, state) {
+    this.lost.hidden = state === "";
+    this.lost.textContent = t(state === "gone" ? "job.gone" : "job.lost");
+    fill(this.state, [now.status, now.stage, now.position, now.eta_s, now.progress, now.metrics.total_s], () => progress(now));
+    fill(this.trouble, now.error, () => now.error && said({ slug: "", body: now.error }));
+    fill(this.warnings, now.warnings, () => now.warnings.map(warning));
+    fill(this.found, [now.findings, now.grades, now.segments], () => this.findings(now));
+    fill(this.words, [now.answer, now.answer ? "" : text, now.question], () => this.answer(now, text));
+    this.picture.show(now.artifacts);
+    this.picture.explain(now.segments, Object.fromEntries(this.pipeline.heads.flatMap((head) => head.labels.map((one) => [one.code, one.colour]))));
+    if (!ended(now)) fill(this.actions, [now.id], () => [h("div", { class: "actions" }, this.button("job.cancel", () => call("POST", now.urls.cancel)))]);
+    else this.close(now);
+  }
+
+  // What can be done, and known, only of a job that has ended.
+  close(now) {
+    const found = now.findings || now.grades || now.segments;
+    const labels = this.pipeline.heads.flatMap((head) => head.labels.map((one) => [one.code, one[lang]]));
+    fill(this.review, [Boolean(found)], () => found && new Review(now, labels).element);
+    fill(this.actions, [now.id, Boolean(now.erased_at)], () => this.deeds(now, found));
+    fill(this.facts, [now.id, Boolean(now.erased_at)], () => facts(now));
+  }
+
+  findings(now) {
+    const parts = [];
+    const card = this.pipeline.card;
+    const same = card && now.model && card.sha256 === now.model.sha256; // else its thresholds are not these findings'
+    if (now.findings?.length) parts.push(h("h2", null, t("found.title")), findings(now.findings, same ? card.thresholds : {}));
+    if (now.grades?.length) parts.push(h("h2", null, t("found.grades")), grades(now.grades));
+    if (now.segments?.length) parts.push(h("h2", null, t("found.areas")), segments(now.segments));
+    return parts.length ? h("div", { class: "card" }, parts) : [];
+  }
+
+  answer(now, text) {
+    const asked = now.question ? h("p", { class: "asked" }, now.question) : null;
+    if (now.answer) return h("div", { class: "card" }, asked, answer(now.answer));
+    if (text) return h("div", { class: "card", "aria-busy": "true" }, asked, draft(text));
+    return asked ? h("div", { class: "card" }, asked) : [];
+  }
+
+  deeds(now, found) {
+    const again = async () => {
+      const made = await post(now.urls.rerun);
+      location.assign(`#/jobs/${made.id}`);
+    };
+    const erase = async () => {
+      if (!confirm(t("job.erase.sure"))) return;
+      await call("DELETE", now.urls.self);
+      location.assign("#/history");
+    };
+    return h(
+      "div",
+      { class: "actions" },
+      !now.erased_at && this.button("job.again", again),
+      now.retry_of && h("a", { class: "button", href: `#/compare/${now.retry_of}/${now.id}` }, t("job.compare")),
+      found && this.button("job.print", () => print()),
+      found && h("a", { class: "button", href: `${now.urls.self}/report.fhir.json`, download: true }, t("job.fhir")),
+      !now.erased_at && this.button("job.erase", erase, "danger"),
+    );
+  }
+
+  button(key, act, kind = "") {
+    const run = async () => {
+      try {
+        await act();
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        this.trouble.dataset.shown = "";
+        this.trouble.replaceChildren(said(error));
+      }
+    };
+    return h("button", { type: "button", class: kind, onclick: run }, t(key));
+  }
+}
+
+function progress(now) {
+  const bar = h("progress", { max: "1", value: String(now.progress), "aria-label": t("job.progress") });
+  const took = now.metrics.total_s;
+  if (ended(now)) {
+    const text = t(`status.${now.status}`) + (now.status === "succeeded" && took ? ` · ${seconds(took)}` : "");
+    return h("p", { class: `status ${now.status}` }, text);
+  }
+  const eta = now.eta_s === null ? "" : ` · ${t("job.eta", { time: seconds(now.eta_s) })}`;
+  const doing = now.position === null ? t(`stage.${now.stage}`) : t("job.position", { n: now.position, stage: t(`stage.${now.stage}.noun`) });
+  return [h("p", { class: "status" }, doing, eta), bar];
+}
+
+function warning(one) {
+  const known = has(`warning.${one.code}`);
+  return h("div", { class: "notice warn" }, h("strong", null, known ? t(`warning.${one.code}`) : one.code), h("p", null, one.detail));
+}
+
+function facts(now) {
+  const pairs = [
+    ["fact.id", now.id],
+    ["fact.age", now.age],
+    ["fact.sex", now.sex && t(`sex.${now.sex}`)],
+    ["fact.site", now.site && (has(`site.${now.site}`) ? t(`site.${now.site}`) : now.site)],
+    ["fact.picture", now.input && `${number(now.input.width)} × ${number(now.input.height)} px, ${bytes(now.input.size_bytes)}, ${now.input.media_type}`],
+    ["fact.model", now.model && `${now.model.name} ${now.model.version}`],
+    ["fact.metadata", now.metadata && Object.keys(now.metadata).length ? JSON.stringify(now.metadata) : null],
+    ["fact.batch", now.batch_id && h("a", { href: `#/batches/${now.batch_id}` }, now.batch_id)],
+  ];
+  const list = pairs.filter(([, value]) => value !== null && value !== undefined).map(([key, value]) => [h("dt", null, t(key)), h("dd", null, value)]);
+  const tries = now.attempts.map((one) => h("li", null, `${t(`stage.${one.stage}.noun`)} ${one.number}: ${one.outcome ?? ""} · ${one.worker}`));
+  return h("details", { class: "card" }, h("summary", null, t("job.facts")), h("dl", null, list), tries.length > 0 && h("ul", { class: "small quiet plain" }, tries));
+}

@@ -1,0 +1,119 @@
+"""One system for the whole suite, with real MariaDB and Redis servers, and the table at the end."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy.run import running
+from shared.database import connect
+from shared.settings import Settings
+from tests.faults.evidence import Report
+from tests.faults.language_model import LanguageModel
+from tests.faults.people import People
+from tests.faults.room import ROLES, Room
+from tests.servers import MariaDB, Redis, free_port
+from tests.tiny import tiny_model
+
+REPORTS = pytest.StashKey[list[Report]]()
+SABOTAGE = Path(__file__).with_name("sabotage")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    faults = [item for item in items if SABOTAGE.parent in item.path.parents]
+    for item in faults:
+        item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.timeout(1800))
+    if not config.getoption("--long"):
+        too_long = {item for item in faults if item.get_closest_marker("long")}
+        items[:] = [item for item in items if item not in too_long]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    reports = config.stash.get(REPORTS, [])
+    if not reports:
+        return
+    terminalreporter.section("faults")
+    head = f"{'fault':<34} {'times':>5} {'jobs':>6} {'lost':>5} {'doubled':>7} {'silent':>6} {'recovered, s':>12}"
+    terminalreporter.write_line(head)
+    for one in reports:
+        terminalreporter.write_line(
+            f"{one.fault:<34} {one.times:>5} {one.jobs:>6} {len(one.lost):>5} {len(one.doubled):>7} "
+            f"{one.silent:>6} {one.recovered_s:>12.1f}"
+        )
+
+
+@pytest.fixture(scope="package")
+def whole_room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    folder = tmp_path_factory.mktemp("faults")
+    sabotage = folder / "sabotage"
+    sabotage.mkdir()
+    tiny_model(folder / "models")
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SABOTAGE", str(sabotage))
+        patch.setenv(
+            "PYTHONPATH", os.pathsep.join(filter(None, [str(SABOTAGE), os.environ.get("PYTHONPATH")]))
+        )
+        language_model, redis, mariadb = LanguageModel(), Redis(), MariaDB(own_clock=True, lock_wait_s=1)
+        for one in (language_model, redis, mariadb):
+            stack.callback(one.close)
+        redis.start()
+        mariadb.start()
+        settings = _settings(folder, mariadb, redis, language_model)
+        system = stack.enter_context(running(settings))
+        db = connect(settings.sqlalchemy_url)
+        stack.callback(db.close)
+        room = Room(
+            system, settings, db, mariadb, redis, language_model, sabotage,
+            long=request.config.getoption("--long"), people=People(system.url),
+        )  # fmt: skip
+        request.config.stash[REPORTS] = room.reports
+        yield room
+
+
+def _settings(folder: Path, mariadb: MariaDB, redis: Redis, language_model: LanguageModel) -> Settings:
+    """Short times, so that a suite of faults lasts seconds; and as many attempts as twenty kills may cost."""
+    return replace(
+        Settings(),
+        data_dir=str(folder / "var"),
+        models_dir=str(folder / "models"),
+        database_url=mariadb.create("medq_faults"),
+        broker_url=redis.tcp_url,
+        port=free_port(),
+        flower_port=free_port(),
+        answers="openai",
+        openai_api_key="scripted",
+        openai_base_url=language_model.url,
+        openai_model="scripted-1",
+        openai_timeout_s=4.0,
+        lease_s=3.0,
+        redispatch_s=1.0,
+        sweep_s=0.2,
+        retry_base_s=0.1,
+        drain_s=2.0,
+        max_attempts=20,
+        vision_threads=8,
+        bulk_window=2,
+        answer_threads=8,
+        bulk_answers=4,
+        archive_group=4,
+        torch_threads=1,
+    )
+
+
+@pytest.fixture
+def room(whole_room: Room) -> Iterator[Room]:
+    """The system, well, and without sabotage."""
+    yield whole_room
+    for path in whole_room.sabotage.iterdir():
+        path.unlink()
+    whole_room.mariadb.restore()
+    whole_room.redis.restore()
+
+
+@pytest.fixture(params=ROLES)
+def role(request: pytest.FixtureRequest) -> str:
+    return str(request.param)

@@ -1,0 +1,152 @@
+"""The running system and everything around it, for one run of the fault suite."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from sqlalchemy import select
+
+from deploy.run import System
+from shared.database import Database
+from shared.settings import Settings
+from shared.tables import JobRow
+from tests import processes
+from tests.faults.evidence import Evidence, Report
+from tests.faults.language_model import LanguageModel
+from tests.faults.people import PATIENCE_S, People, Work
+from tests.servers import MariaDB, Redis
+
+ROLES = ("api", "vision", "answer", "archive", "sweeper")
+
+
+@dataclass
+class Room:
+    system: System
+    settings: Settings
+    db: Database
+    mariadb: MariaDB
+    redis: Redis
+    language_model: LanguageModel
+    sabotage: Path
+    long: bool  # at least 200 jobs a fault, and 20 kills
+    people: People
+    reports: list[Report] = field(default_factory=list)
+
+    @property
+    def least(self) -> int:
+        """Jobs that meet a fault."""
+        return 200 if self.long else 20
+
+    @property
+    def times(self) -> int:
+        """How often a process is killed."""
+        return 20 if self.long else 1
+
+    @contextmanager
+    def met(self, fault: str, *, archives: bool = True, times: int = 1) -> Iterator["Meeting"]:
+        """People are at work while the block makes a fault happen; afterwards nothing is lost or doubled.
+
+        The block may name jobs that must fail, and says when the fault is over by `meeting.recovered()`.
+        """
+        meeting = Meeting(self, Work(re.sub(r"\W+", "-", fault)))
+        with self.people.at_work(meeting.work, self.least, archives=archives):
+            yield meeting
+        meeting.judge(times)
+
+    def sabotaged(self, fault: str, order: object = None) -> None:
+        """Turn a fault of tests/faults/sabotage on, or off without an order."""
+        path = self.sabotage / fault
+        if order is None:
+            path.unlink(missing_ok=True)
+            return
+        draft = path.with_suffix(".new")
+        draft.write_text(str(order))
+        draft.replace(path)
+
+    def workers(self) -> set[int]:
+        """The ids of their processes."""
+        return {
+            one.pid for role in ("vision", "answer", "archive") for one in processes.of(self.system, role)
+        }
+
+    def kill(self, role: str) -> None:
+        """SIGKILL, and wait until the process manager has put another one in its place."""
+        killed = processes.kill(self.system, role)
+        assert killed, f"no process of {role} to kill"
+        processes.await_other(self.system, role, killed)
+
+    def pause(self, seconds: float) -> None:
+        """The fault lasts."""
+        threading.Event().wait(seconds)
+
+    def log(self, role: str) -> str:
+        return (self.settings.data_path / f"logs/{role}.log").read_text(errors="replace")
+
+    def ids(self, work: Work) -> list[str]:
+        """Of the jobs so far."""
+        return list(self.db.read(lambda s: s.scalars(select(JobRow.id).where(JobRow.id > work.since)).all()))
+
+    def await_health(self) -> None:
+        """Every part is there again, without a hand. Raises: TimeoutError"""
+        until = time.monotonic() + PATIENCE_S
+        missing: object = "the API"
+        while time.monotonic() < until:
+            try:
+                ready = httpx.get(f"{self.system.url}/readyz", timeout=10).json()
+                if not (missing := ready.get("degraded", ready)):
+                    return
+            except (httpx.HTTPError, ValueError) as error:
+                missing = error
+            time.sleep(0.1)
+        raise TimeoutError(f"still missing: {missing}")
+
+
+@dataclass
+class Meeting:
+    """People and a fault."""
+
+    room: Room
+    work: Work
+    failing: set[str] = field(default_factory=set)  # names of jobs that must fail
+    recovered_s: float = 0.0
+    evidence: Evidence | None = None
+
+    def recovered(self) -> None:
+        """The fault is over: take the time until a job that is sent now has ended."""
+        began = time.monotonic()
+        self.room.people.ask(self.work)
+        self.recovered_s = max(self.recovered_s, time.monotonic() - began)
+
+    def judge(self, times: int) -> None:
+        room, work = self.room, self.work
+        self._settle()
+        found = self.evidence = Evidence.of(room.db, work)
+        lost, doubled = found.lost(work, frozenset(self.failing)), found.doubled(work)
+        outcomes = found.outcomes()
+        room.reports.append(
+            Report(work.name, len(work.accepted), times, lost, doubled, outcomes["lose"], self.recovered_s)
+        )
+        assert lost == []
+        assert doubled == []
+        assert outcomes["open"] == 0
+        assert found.asked_too_often(room.language_model.calls) == []
+        room.await_health()
+
+    def _settle(self) -> None:
+        """A batch ends a moment after its last job. Raises: TimeoutError"""
+        until = time.monotonic() + PATIENCE_S
+        while left := Evidence.of(self.room.db, self.work).unsettled():
+            if time.monotonic() > until:
+                raise TimeoutError(f"not ended: {left}")
+            time.sleep(0.05)
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How attempts ended, once the block is over."""
+        assert self.evidence
+        return dict(self.evidence.outcomes())
