@@ -5,11 +5,11 @@ READY := .venv/.installed
 CARD_FOLDER = $(if $(OUT),--out "$(OUT)")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults check run train evaluate bench soak clean
+.PHONY: help demo test test-faults check run train evaluate eval-answers bench soak clean
 .SUFFIXES:
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## start the system, ask it about a picture, print the answer, stop; [IMAGE=file] [QUESTION="..."]
 	@$(PY) -m deploy.demo $${IMAGE:+--image "$$IMAGE"} $${QUESTION:+--question "$$QUESTION"}
@@ -32,13 +32,16 @@ run: $(READY) ## start everything on http://127.0.0.1:8000 and stay; Ctrl-C stop
 # glibc would hand every activation back to the kernel at each step, and fetch it again: a fifth of the time.
 train: export MALLOC_MMAP_THRESHOLD_ = 4294967296
 train: export MALLOC_TRIM_THRESHOLD_ = 8589934592
-train: $(READY) ## train a pipeline's network; PIPELINE=skin DATA=folder [CONFIG=file] [OUT=folder]
+train: $(READY) ## train a pipeline's network; PIPELINE=skin DATA=folder [CONFIG=file] [OUT=folder] [RUN=folder]
 	@$(call need,PIPELINE)$(call need,DATA)
-	@$(PY) -m training.train --pipeline "$(PIPELINE)" --data "$(DATA)" $(if $(CONFIG),--config "$(CONFIG)") $(CARD_FOLDER)
+	@$(PY) -m training.train --pipeline "$(PIPELINE)" --data "$(DATA)" $(if $(CONFIG),--config "$(CONFIG)") $(CARD_FOLDER) $(if $(RUN),--run-folder "$(RUN)")
 
 evaluate: $(READY) ## measure the shipped network again; PIPELINE=skin DATA=folder [SPLIT=test]
 	@$(call need,PIPELINE)$(call need,DATA)
 	@$(PY) -m training.evaluate --pipeline "$(PIPELINE)" --data "$(DATA)" --split "$(or $(SPLIT),test)"
+
+eval-answers: $(READY) ## score the answers to 154 questions; [ARGS="--providers reference,scripted,smollm2 --every 5"]
+	@$(PY) -m tests.answers_eval $(ARGS)
 
 bench: $(READY) ## measure speed against raw loops; takes minutes
 	@$(PY) -m tests.bench
@@ -51,7 +54,7 @@ clean: ## remove caches; .venv and var/ with its jobs stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis medq.egg-info build
 
 # The first Python that is 3.11 or 3.12 and has venv; else one of them without, which is told what it lacks.
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt requirements-data.txt pyproject.toml
 	@for lacks in "ensurepip, venv" "sys"; do \
 	  for python in $(PYTHON) python3.11 python3.12 python3 python; do \
 	    if "$$python" -c "import sys, $$lacks; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))" 2>/dev/null; then \

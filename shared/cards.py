@@ -59,11 +59,11 @@ class Interval(_Frozen):
 
 
 class LabelMetrics(_Frozen):
-    """How one label does at its own threshold, each one against the rest."""
+    """How one label does at its own threshold, each one against the rest; None where no picture can tell."""
 
     support: int
-    sensitivity: Interval
-    specificity: Interval
+    sensitivity: Interval | None
+    specificity: Interval | None
 
 
 class Metrics(_Frozen):

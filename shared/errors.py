@@ -298,6 +298,7 @@ class TransientError(StageError):
 
     title = "Stage failed for now"
     retry = True
+    parks: ClassVar[bool] = False  # True: the job is given back, and no attempt is charged to it
 
 
 class OutOfMemory(TransientError):
@@ -310,6 +311,13 @@ class LanguageModelUnavailable(TransientError):
     """The language model did not answer, or answered with an error."""
 
     title = "Language model unavailable"
+
+
+class ModelsAway(TransientError):
+    """No language model can be asked at the moment; the job waits unharmed until one can."""
+
+    title = "Language models away"
+    parks = True
 
 
 class StorageUnavailable(TransientError):

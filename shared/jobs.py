@@ -117,7 +117,7 @@ class Outcome:
     lane: str = "interactive"  # of the job, for the dispatch that follows
     group: str = "all"  # likewise
     error: StageError | None = None
-    pause_s: float = 0.0  # before a retry
+    pause_s: float = 0.0  # before a retry, or how long a released job is parked
 
 
 def _beside(column: Any) -> Any:
@@ -367,7 +367,7 @@ def _columns(
         "limit_at": None,
         "version": row.version + 1,
         "failures": 0 if event is Event.ADVANCE else failures,
-        "not_before": waits if event is Event.RETRY else now,
+        "not_before": waits if event in (Event.RETRY, Event.RELEASE) else now,  # RELEASE with a pause: parked
         # After ADVANCE the worker dispatches itself, people's jobs at least; an archive's wait for the window.
         # After RETRY and RELEASE the sweeper does, when due.
         "due_at": now + int(redispatch_s * SECOND) if event is Event.ADVANCE and personal else waits,

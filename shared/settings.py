@@ -1,6 +1,7 @@
 """Every setting: name, default and help in one place; the only module that reads the environment."""
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -172,10 +173,10 @@ class Settings:
     )
 
     # Answers
-    answers: Literal["reference", "openai"] = setting(
+    answers: Literal["reference", "openai", "azure"] = setting(
         "reference",
         "reference: answers quote the built-in texts, and nothing leaves the machine; "
-        "openai: any OpenAI-compatible server",
+        "openai: any OpenAI-compatible server; azure: Azure OpenAI, with OPENAI_BASE_URL as its endpoint",
     )
     openai_api_key: str = setting("", "Key of the language-model server", env="OPENAI_API_KEY", secret=True)
     openai_base_url: str = setting(
@@ -183,6 +184,30 @@ class Settings:
     )
     openai_model: str = setting("gpt-4.1-mini", "Model name sent to that server")
     openai_timeout_s: float = setting(120.0, "Longest time of one language-model call", low=1, high=3600)
+    openai_first_token_s: float = setting(
+        60.0, "Longest silence of that server, before its first token and between two", low=1, high=3600
+    )
+    openai_extra: str = setting(
+        "", "JSON object that goes into each request, such as temperature, top_p, top_k and max_tokens"
+    )
+    openai_calls_a_minute: int = setting(
+        0, "Calls a minute, over all workers; 0: no limit", low=0, high=1_000_000
+    )
+    openai_tokens_a_minute: int = setting(
+        0, "Tokens a minute, guessed before each call, over all workers; 0: no limit", low=0, high=2**31
+    )
+    azure_api_version: str = setting("2024-10-21", "Version of Azure's interface", env="OPENAI_API_VERSION")
+    fallback_base_url: str = setting(
+        "", "Address of a second OpenAI-compatible server, asked when the first fails; empty: none"
+    )
+    fallback_api_key: str = setting("", "Key of the second server", secret=True)
+    fallback_model: str = setting("", "Model name sent to the second server")
+    answer_wait_s: float = setting(
+        600.0,
+        "A job waits this long for language models that are away, then the reference answers",
+        low=0,
+        high=2**22,
+    )
     answer_threads: int = setting(16, "Answers that an answer worker writes at once", low=1, high=512)
 
     # Logs
@@ -331,9 +356,22 @@ def _contradictions(settings: Settings) -> list[str]:
         wrong.append("MEDQ_BULK_WINDOW: must be smaller than MEDQ_VISION_THREADS")
     if settings.bulk_answers >= settings.answer_threads:
         wrong.append("MEDQ_BULK_ANSWERS: must be smaller than MEDQ_ANSWER_THREADS")
-    if settings.answers == "openai" and not settings.openai_api_key:
-        wrong.append("OPENAI_API_KEY: MEDQ_ANSWERS=openai needs a key (any text for a server that asks none)")
+    if settings.answers != "reference" and not settings.openai_api_key:
+        wrong.append(
+            f"OPENAI_API_KEY: MEDQ_ANSWERS={settings.answers} needs a key (any text for a server that asks none)"
+        )
+    if settings.fallback_base_url and not settings.fallback_model:
+        wrong.append("MEDQ_FALLBACK_MODEL: MEDQ_FALLBACK_BASE_URL needs the name of a model")
+    if settings.openai_extra and not _is_object(settings.openai_extra):
+        wrong.append("MEDQ_OPENAI_EXTRA: must be a JSON object")
     return wrong
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def _rooted(path: str) -> Path:

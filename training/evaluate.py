@@ -4,7 +4,6 @@ python -m training.evaluate --pipeline skin --data ../shared/data/skin --split t
 """
 
 import argparse
-import csv
 import json
 import sys
 from pathlib import Path
@@ -13,14 +12,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from shared.cards import Metrics, ModelCard, load_card
+from shared.cards import GradeMetrics, Interval, Metrics, ModelCard, SegmentMetrics, load_card
 from shared.catalog import PIPELINES
 from shared.errors import CardMismatch
-from shared.heads import probabilities
 from shared.networks import load_network
-from training.data import SPLITS, BadData, Sample, labels_of, load_pictures, read_ham10000
-from training.forward import predict
-from training.metrics import SUMMARY, card_metrics
+from training.feeding import load_held
+from training.importers import read_data
+from training.kinds import objective_for
+from training.metrics import GRADE_SUMMARY, MASK_SUMMARY, SUMMARY
+from training.samples import SPLITS, BadData
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -30,63 +30,68 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--split", default="test", choices=SPLITS)
     parser.add_argument("--model", type=Path, help="folder of card and weights; default: the shipped one")
-    parser.add_argument("--out", type=Path, help="also write every picture's probabilities to this csv")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args(arguments)
-    folder = options.model or root / "workers/models" / options.pipeline
     try:
+        folder = options.model or root / "workers/models" / options.pipeline
         card = load_card(folder)
-        head = PIPELINES[options.pipeline].heads[0]
-        samples = [s for s in read_ham10000(options.data, head.labels) if s.split == options.split]
-        values = evaluate(card, folder, samples)
+        card = evaluated(card, folder, options.pipeline, options.data, options.split)
     except (BadData, CardMismatch) as error:
         sys.exit(f"Cannot evaluate {options.pipeline}:\n{error}")
-    found = card_metrics(
-        options.split,
-        card.labels,
-        [sample.group for sample in samples],
-        labels_of(samples),
-        values.double().numpy(),
-        card.thresholds,
-    )
-    if options.out:
-        write_probabilities(options.out, card, samples, values)
+    assert card.metrics
     if options.json:
-        print(json.dumps(found.model_dump(mode="json")))
+        print(json.dumps(card.metrics.model_dump(mode="json")))
     else:
-        show(card, found, Console())
+        show(card, Console())
 
 
-def evaluate(card: ModelCard, folder: Path, samples: list[Sample]) -> torch.Tensor:
-    """Calibrated probabilities of every sample, in float32.
+def evaluated(card: ModelCard, folder: Path, pipeline: str, data: Path, split: str) -> ModelCard:
+    """The card with the figures of a split, in float32.
 
-    Shapes: N samples -> (N, C) float32
+    Raises: BadData, CardMismatch
     """
+    head = PIPELINES[pipeline].heads[0]
+    samples = [sample for sample in read_data(data, PIPELINES[pipeline]) if sample.split == split]
+    if not samples:
+        raise BadData(f"No picture is in {split}.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = load_network(card, PIPELINES[card.name].heads[0], folder).to(device)
-    pictures = load_pictures([s.copies[0] for s in samples], card.preprocess.size_px, "reading")
-    return probabilities(predict(network, pictures, card.preprocess, 64, device), card)
+    network = load_network(card, head, folder).to(device)
+    objective = objective_for(head, card.preprocess, device)
+    outcome = objective.outcome(card, network, load_held(samples, objective, split))
+    return card.model_copy(update={"metrics": objective.metrics(card, split, samples, outcome)})
 
 
-def write_probabilities(path: Path, card: ModelCard, samples: list[Sample], values: torch.Tensor) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image_id", "lesion_id", "label", *card.labels])
-        for sample, row in zip(samples, values.tolist(), strict=True):
-            writer.writerow(
-                [sample.id, sample.group, card.labels[sample.label], *(f"{value:.6f}" for value in row)]
-            )
+def show(card: ModelCard, console: Console) -> None:
+    """The card's figures as tables."""
+    found = card.metrics
+    if isinstance(found, Metrics):
+        _title(card, found.split, found.images, found.lesions, console)
+        _show_labels(card, found, console)
+    elif isinstance(found, SegmentMetrics):
+        _title(card, found.split, found.images, found.groups, console)
+        _show_masks(found, console)
+    elif isinstance(found, GradeMetrics):
+        _title(card, found.split, found.images, found.groups, console)
+        _show_grades(found, console)
 
 
-def show(card: ModelCard, found: Metrics, console: Console) -> None:
+def _title(card: ModelCard, split: str, images: int, groups: int, console: Console) -> None:
     console.print(
-        f"{card.name} {card.version} on {found.split}: {found.images} pictures of {found.lesions} lesions; "
-        "95 % intervals over lesions"
+        f"{card.name} {card.version} on {split}: {images} pictures of {groups} groups; "
+        "95 % intervals over groups, such as lesions or patients"
     )
-    summary = Table("figure", "value", "95 % interval")
+
+
+def _words(figure: Interval | None, digits: int = 3) -> str:
+    if figure is None:
+        return "not defined"
+    return f"{figure.value:.{digits}f} ({figure.low:.{digits}f} to {figure.high:.{digits}f})"
+
+
+def _show_labels(card: ModelCard, found: Metrics, console: Console) -> None:
+    summary = Table("figure", "value")
     for name in SUMMARY:
-        figure = getattr(found, name)
-        summary.add_row(name, f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}")
+        summary.add_row(name, _words(getattr(found, name)))
     console.print(summary)
     labels = Table("label", "pictures", "threshold", "sensitivity", "specificity", *card.labels)
     for code, row in zip(card.labels, found.confusion, strict=True):
@@ -95,14 +100,38 @@ def show(card: ModelCard, found: Metrics, console: Console) -> None:
             code,
             str(figure.support),
             f"{card.thresholds[code]:.3f}",
-            f"{figure.sensitivity.value:.3f} ({figure.sensitivity.low:.3f}-{figure.sensitivity.high:.3f})",
-            f"{figure.specificity.value:.3f} ({figure.specificity.low:.3f}-{figure.specificity.high:.3f})",
+            _words(figure.sensitivity),
+            _words(figure.specificity),
             *map(str, row),
         )
     console.print(labels)
     console.print(
         "The columns named after labels are the confusion matrix: rows are truth, columns the top label."
     )
+
+
+def _show_masks(found: SegmentMetrics, console: Console) -> None:
+    summary = Table("figure", "value")
+    for name in MASK_SUMMARY:
+        summary.add_row(name, _words(getattr(found, name)))
+    console.print(summary)
+    labels = Table("label", "pictures", "Dice", "IoU", "Hausdorff 95, pixels")
+    for code, figure in found.labels.items():
+        labels.add_row(
+            code,
+            str(figure.support),
+            _words(figure.dice),
+            _words(figure.iou),
+            _words(figure.hausdorff95_px, 1),
+        )
+    console.print(labels)
+
+
+def _show_grades(found: GradeMetrics, console: Console) -> None:
+    table = Table("condition", "pictures", *GRADE_SUMMARY)
+    for code, figures in found.conditions.items():
+        table.add_row(code, str(sum(figures.support)), *(_words(getattr(figures, n)) for n in GRADE_SUMMARY))
+    console.print(table)
 
 
 if __name__ == "__main__":

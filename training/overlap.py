@@ -72,3 +72,14 @@ def outline(area: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def thresholded(jaccard: Row) -> Row:
     """IoU, but 0 below 0.65: an outline that bad has to be drawn again."""
     return np.where(jaccard < JACCARD_THRESHOLD, 0.0, jaccard)
+
+
+def mean(rows: NDArray[np.float64], axis: int | tuple[int, ...] | None = None) -> NDArray[np.float64]:
+    """Mean of what is not NaN; NaN where nothing else is there."""
+    known = ~np.isnan(rows)
+    count = known.sum(axis=axis)
+    total = np.where(known, rows, 0.0).sum(axis=axis)
+    result: NDArray[np.float64] = np.divide(
+        total, count, out=np.full(np.shape(total), np.nan), where=count > 0
+    )
+    return result

@@ -1,36 +1,34 @@
 """The answer stage: findings and a question to an answer in words."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
 from pydantic import BaseModel
 
-from shared.errors import AnswerRejected, LanguageModelUnavailable
-from shared.schemas import Answer, Finding, Grade, Segment, Warning
-from shared.settings import Settings
+from shared.drafts import Draft
+from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway
+from shared.queue import Hints
+from shared.schemas import Answer, Check, Finding, Grade, Segment, Warning
 from shared.tables import JobRow
+from workers import checks
 from workers.attempt import Found
+from workers.grounding import sentences
 from workers.knowledge import retrieve
-from workers.llm import LanguageModel, OpenAICompatible
-from workers.prompt import Case, Prompt, build_prompt
-from workers.reference import language_model_answer, reference_answer
+from workers.llm import Completion, LanguageModel
+from workers.prompt import Case, Prompt, build_prompt, corrected
+from workers.redact import redacted
+from workers.reference import language_model_answer, reference_answer, refused
+from workers.reply import NotAReply, parse
+from workers.urgency import floor
+
+TRIES = 2  # a reply that fails its checks is asked for once more, with the reasons
 
 T = TypeVar("T", bound=BaseModel)
 
 log = structlog.get_logger(__name__)
-
-
-def make_language_model(settings: Settings) -> LanguageModel | None:
-    """The model that the settings name; None for `reference`."""
-    if settings.answers == "reference":
-        return None
-    return OpenAICompatible(
-        settings.openai_base_url,
-        settings.openai_api_key,
-        settings.openai_model,
-        total_timeout_s=settings.openai_timeout_s,
-    )
 
 
 def case_of(job: JobRow) -> Case:
@@ -56,6 +54,18 @@ def _parsed(body: type[T], column: list[Any] | None) -> tuple[T, ...] | None:
     return None if column is None else tuple(body.model_validate(item) for item in column)
 
 
+class Withheld(Exception):
+    """What a language model wrote failed its checks on every try.
+
+    The message names the checks and nothing that the model said: readers and logs see it.
+    """
+
+    def __init__(self, outcomes: Sequence[Check]) -> None:
+        self.outcomes = tuple(outcomes)
+        names = ", ".join(check.name for check in outcomes if not check.passed)
+        super().__init__(f"The language model's reply failed these checks: {names}.")
+
+
 class AnswerStage:
     """Asks the language model, and answers by reference texts when there is none or it may not be asked.
 
@@ -65,33 +75,113 @@ class AnswerStage:
 
     name = "answer"
 
-    def __init__(self, model: LanguageModel | None, max_attempts: int) -> None:
-        self._model, self._max_attempts = model, max_attempts
+    def __init__(
+        self,
+        model: LanguageModel | None,
+        max_attempts: int,
+        hints: Hints | None = None,
+        longest_wait_s: float = 600.0,
+    ) -> None:
+        self._model, self._max_attempts, self._hints = model, max_attempts, hints
+        self._longest_wait_s = longest_wait_s
 
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
         return lambda: self._answer(job, lost)
 
     def _answer(self, job: JobRow, lost: Callable[[], bool]) -> Found:
         case = case_of(job)
-        prompt = build_prompt(case)
+        prompt = build_prompt(replace(case, question=redacted(case.question)), lowest=floor(case))
         if self._model is None:
             return _found(job, reference_answer(case, prompt))
-        if not job.external:
-            reason = "The job was submitted with external=false."
+        if reason := unasked(job, case):
             return _found(job, reference_answer(case, prompt, reason))
         try:
-            return _found(job, self._ask(self._model, case, prompt, lost))
+            answer = ask(self._model, case, prompt, lost)
+        except ModelsAway as error:
+            if _waited_s(job) < self._longest_wait_s:
+                raise
+            answer = reference_answer(case, prompt, error.detail)
         except LanguageModelUnavailable as error:
             if job.failures + 1 < self._max_attempts:
                 raise
-            detail = error.detail
+            answer = reference_answer(case, prompt, error.detail)
         except AnswerRejected as error:
-            detail = error.detail
-        log.warning("answered_by_reference", job_id=job.id, detail=detail)
-        return _found(job, reference_answer(case, prompt, detail), without_model=True)
+            answer = reference_answer(case, prompt, error.detail)
+        except Withheld as withheld:
+            answer = reference_answer(case, prompt, str(withheld), withheld.outcomes)
+        if answer.source == "reference":
+            log.warning("answered_by_reference", job_id=job.id, detail=answer.refused_reason)
+            return _found(job, answer, without_model=True)
+        self._tell(job, answer.text)
+        return _found(job, answer)
 
-    def _ask(self, model: LanguageModel, case: Case, prompt: Prompt, lost: Callable[[], bool]) -> Answer:
-        return language_model_answer(case, prompt, model.complete(prompt, should_stop=lost))
+    def _tell(self, job: JobRow, text: str) -> None:
+        """Sentence by sentence to people who watch; only now, since a reply is checked as a whole.
+
+        The urgency and the citations decide about every sentence, so nothing of a reply is shown before its end.
+        """
+        if self._hints is None:
+            return
+        draft = Draft(self._hints, job.id, job.attempt)
+        for sentence in sentences(text):
+            draft.add(sentence + " ")
+        draft.end()
+
+
+def unasked(job: JobRow, case: Case) -> str | None:
+    """Why no language model is asked about this job; None when one is."""
+    if not job.external:
+        return "The job was submitted with external=false."
+    if floor(case) == "emergency":
+        return "The question tells of an emergency, which no language model is asked about."
+    if not case.findings:
+        return "The pipeline measures and names no findings, so that a reply could not be checked."
+    return refused(case)
+
+
+def ask(model: LanguageModel, case: Case, prompt: Prompt, lost: Callable[[], bool]) -> Answer:
+    """A reply that passed every check, at the second try at the latest.
+
+    Raises: Withheld; and what the model raises
+    """
+    asked, used = prompt, Completion("", "")
+    for left in reversed(range(TRIES)):
+        completion = model.complete(asked, should_stop=lost)
+        used = _added(used, completion)
+        outcomes, reasons, answer = judge(case, prompt, used)
+        if answer is not None:
+            return answer
+        if not left:
+            raise Withheld(outcomes)
+        asked = corrected(prompt, completion.text, reasons)
+    raise AssertionError("unreachable")
+
+
+def judge(case: Case, prompt: Prompt, completion: Completion) -> tuple[list[Check], list[str], Answer | None]:
+    """The checks' outcomes, the reasons of those that failed, and the answer if none did."""
+    try:
+        reply = parse(completion.text)
+    except NotAReply as error:
+        return [Check(name="schema", passed=False)], [f"schema: {error}"], None
+    outcomes, reasons = checks.run(case, reply)
+    outcomes = [Check(name="schema", passed=True), *outcomes]
+    if reasons:
+        return outcomes, reasons, None
+    return outcomes, [], language_model_answer(case, prompt, completion, reply, outcomes)
+
+
+def _waited_s(job: JobRow) -> float:
+    """Since the submit, by this machine's clock: a few seconds of difference do no harm."""
+    return time.time() - job.created_at / 1e6
+
+
+def _added(used: Completion, now: Completion) -> Completion:
+    """What was said last, and what all tries together cost."""
+    return replace(
+        now,
+        input_tokens=used.input_tokens + now.input_tokens,
+        output_tokens=used.output_tokens + now.output_tokens,
+    )
 
 
 def _found(job: JobRow, answer: Answer, *, without_model: bool = False) -> Found:

@@ -24,13 +24,15 @@ from shared.errors import ServiceError, SettingsError
 from shared.queue import LANES, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
 from shared.storage import open_storage
-from workers.answer import AnswerStage, make_language_model
+from workers.answer import AnswerStage
 from workers.archive import Archives
 from workers.attempt import Attempts, Stage
 from workers.beside import Beside
 from workers.consume import consume
 from workers.memory import keep_memory
 from workers.microbatch import never
+from workers.providers import make_providers
+from workers.red_flags import load
 from workers.refill import Refiller
 from workers.sweeper import Sweeper
 
@@ -87,7 +89,9 @@ def vision(settings: Settings) -> None:
 
 def answer(settings: Settings) -> None:
     """Threads that each hold one answer."""
-    stage = AnswerStage(make_language_model(settings), settings.max_attempts)
+    load()  # red flags: broken rules stop the start, not the first job
+    model = make_providers(settings)
+    stage = AnswerStage(model, settings.max_attempts, Hints(settings), settings.answer_wait_s)
     serve(stage, [queue_name("answer", "all", lane) for lane in LANES], settings.answer_threads, settings)
 
 

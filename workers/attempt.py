@@ -15,7 +15,7 @@ from shared import jobs
 from shared.catalog import PIPELINES
 from shared.clock import LONGEST_PAUSE_S
 from shared.database import Database
-from shared.errors import StageError, UnexpectedFault
+from shared.errors import StageError, TransientError, UnexpectedFault
 from shared.jobs import Claim, NewArtifact, Outcome
 from shared.lifecycle import Event, next_stage
 from shared.logs import bound
@@ -53,6 +53,18 @@ class Stage(Protocol):
 def pause_s(failures: int, base_s: float) -> float:
     """How long to wait before the next try: doubling, with full jitter above one base."""
     return min(LONGEST_PAUSE_S, base_s * random.uniform(1, 2 ** min(failures, 16)))
+
+
+def _failed(job: JobRow, claim: Claim, raised: StageError, base_s: float) -> Outcome:
+    """What an error makes of a job: parked, tried again after a pause, or failed.
+
+    What a server asks for with Retry-After is never undercut. Parked jobs come back spread over a base, not all at once.
+    """
+    parks = isinstance(raised, TransientError) and raised.parks
+    asked_s = raised.retry_after_s or 0
+    pause = asked_s + random.uniform(0, base_s) if parks else max(asked_s, pause_s(job.failures + 1, base_s))
+    event = Event.RELEASE if parks else Event.RETRY if raised.retry else Event.FAIL
+    return Outcome(job.id, claim.id, event, error=raised, pause_s=pause)
 
 
 class Attempts:
@@ -148,13 +160,7 @@ class Attempts:
             log.warning("attempt_failed", stage=self.stage.name, error=raised.slug, detail=raised.detail)
         if self._spare and (not raised.retry or job.failures + 1 >= self._settings.max_attempts):
             return Outcome(job.id, claim.id, Event.FINISH, self._spare(job, raised).values)
-        return Outcome(
-            job.id,
-            claim.id,
-            Event.RETRY if raised.retry else Event.FAIL,
-            error=raised,
-            pause_s=pause_s(job.failures + 1, self._settings.retry_base_s),
-        )
+        return _failed(job, claim, raised, self._settings.retry_base_s)
 
     def _claim(self, ids: Sequence[str]) -> Claim:
         return jobs.claim(

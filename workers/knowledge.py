@@ -116,7 +116,7 @@ def retrieve(
     """
     known = library() if texts is None else texts
     ranked = sorted(findings, key=lambda finding: (-finding.probability, finding.label))
-    asked = _named(question, pipeline, known)
+    asked = named(question, pipeline, known)
     chosen = [f.label for f in ranked if f.above_threshold]
     chosen += [f.label for f in ranked if f.label in asked]
     worth = [f.label for i, f in enumerate(ranked) if i == 0 or f.probability >= WORTH_READING]
@@ -150,8 +150,8 @@ def passages(pipeline: str, text: LabelText, lang: Lang) -> list[Passage]:
     ]
 
 
-def _named(question: str, pipeline: str, texts: Library) -> set[str]:
-    """The labels that the question calls by one of their names, in any language."""
+def named(question: str, pipeline: str, texts: Library) -> set[str]:
+    """The labels that a text calls by one of their names, in any language."""
     asked = question.casefold()
     labels = PIPELINES[pipeline].labels
     return {label.code for label in labels if any(_says(asked, n) for n in _names(label, pipeline, texts))}

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import openai
-from openai import OpenAI, Stream
+from openai import AzureOpenAI, OpenAI, Stream
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from shared.errors import AnswerRejected, LanguageModelUnavailable, StageError, StaleAttempt
 from workers.prompt import Prompt
+from workers.reply import response_format
 
 TEXT_LIMIT = 20_000  # characters; a model that never stops must not fill the memory
 WATCH_S = 0.2  # how often a running call looks at its deadline and asks should_stop
@@ -50,7 +51,7 @@ class LanguageModel(Protocol):
 
 
 class OpenAICompatible:
-    """A server that speaks OpenAI's chat completions: OpenAI, vLLM, llama.cpp, and others.
+    """A server that speaks OpenAI's chat completions: OpenAI, Azure (with `azure_version`), vLLM, llama.cpp, ….
 
     Nothing is tried again here: the life of the job does that. `extra` goes into the request body as it
     is (temperature, max_tokens, top_k), since servers differ in what they accept.
@@ -64,16 +65,27 @@ class OpenAICompatible:
         *,
         connect_timeout_s: float = 5,
         total_timeout_s: float = 120,
+        first_token_s: float | None = None,
+        azure_version: str = "",
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
         self.total_timeout_s = total_timeout_s
         self.extra = dict(extra or {})
-        self._client = OpenAI(
-            base_url=base_url,
-            api_key=api_key or "none",  # servers of one's own often want no key, the package insists on one
-            timeout=openai.Timeout(total_timeout_s, connect=connect_timeout_s),
-            max_retries=0,
+        # Between two bytes no server may be silent for longer than until its first token.
+        silence_s = min(first_token_s or total_timeout_s, total_timeout_s)
+        timeout = openai.Timeout(total_timeout_s, connect=connect_timeout_s, read=silence_s)
+        key = api_key or "none"  # servers of one's own often want no key, the package insists on one
+        self._client: OpenAI = (
+            AzureOpenAI(
+                azure_endpoint=base_url,
+                api_key=key,
+                api_version=azure_version,
+                timeout=timeout,
+                max_retries=0,
+            )
+            if azure_version
+            else OpenAI(base_url=base_url, api_key=key, timeout=timeout, max_retries=0)
         )
 
     def complete(
@@ -99,6 +111,7 @@ class OpenAICompatible:
             messages=cast(list[ChatCompletionMessageParam], list(prompt.messages)),
             stream=True,
             stream_options={"include_usage": True},
+            response_format=cast(Any, response_format()),
             extra_body=self.extra or None,
         )
 

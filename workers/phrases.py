@@ -30,6 +30,11 @@ class Phrases:
     no_model: str
     unreviewed: str
     reviewed: str  # {names}
+    by_model: str  # {model}
+    no_result: str
+    emergency: str
+    self_harm: str
+    soon: str
 
 
 PHRASES: Mapping[Lang, Phrases] = {
@@ -96,6 +101,21 @@ PHRASES: Mapping[Lang, Phrases] = {
         no_model="No language model was used for this answer. It is put together from MedQ’s own texts,",
         unreviewed="which are not reviewed by a clinician.",
         reviewed="reviewed by {names}.",
+        by_model=(
+            "This answer was written by a language model ({model}). A program compared it with the findings "
+            "and with MedQ’s own texts,"
+        ),
+        no_result="We therefore do not interpret it.",
+        emergency=(
+            "What you describe can be an emergency. Get emergency help now: call your emergency number "
+            "(112, 999 or 911) or have somebody take you to an emergency department. "
+            "Do not wait for an answer about a picture."
+        ),
+        self_harm=(
+            "If you are thinking of ending your life, do not stay alone with it: speak to somebody now, "
+            "in the United States on 988, in the United Kingdom and Ireland on 116 123."
+        ),
+        soon="Whatever the picture shows, a doctor should see today or tomorrow what you describe.",
     ),
     "ko": Phrases(
         suggests="사진과 가장 비슷한 것: {name}.",
@@ -157,6 +177,19 @@ PHRASES: Mapping[Lang, Phrases] = {
         no_model="이 답변에는 언어 모델을 쓰지 않았습니다. MedQ가 직접 쓴 글로 만들었으며,",
         unreviewed="이 글은 임상의의 검토를 받지 않았습니다.",
         reviewed="{names}의 검토를 받았습니다.",
+        by_model=(
+            "이 답변은 언어 모델({model})이 썼습니다. 프로그램이 그 내용을 소견과 MedQ가 직접 쓴 글에 견주어 확인했으며,"
+        ),
+        no_result="그래서 이 사진은 풀이하지 않습니다.",
+        emergency=(
+            "말씀하신 내용은 응급 상황일 수 있습니다. 지금 바로 119에 전화하거나 응급실로 가세요. "
+            "사진에 대한 답을 기다리지 마세요."
+        ),
+        self_harm=(
+            "스스로 목숨을 끊고 싶은 생각이 든다면 혼자 있지 말고 지금 바로 109(자살예방 상담전화)나 "
+            "가까운 사람에게 이야기하세요."
+        ),
+        soon="사진 결과와 관계없이, 말씀하신 증상은 오늘이나 내일 안에 의사의 진료를 받으세요.",
     ),
     "fr": Phrases(
         suggests="Ce que l'image suggère : {name}.",
@@ -229,5 +262,21 @@ PHRASES: Mapping[Lang, Phrases] = {
         ),
         unreviewed="qui n'ont pas été relus par un clinicien.",
         reviewed="relus par {names}.",
+        by_model=(
+            "Cette réponse a été écrite par un modèle de langage ({model}). Un programme l'a comparée "
+            "aux résultats et aux textes propres à MedQ,"
+        ),
+        no_result="Nous ne l'interprétons donc pas.",
+        emergency=(
+            "Ce que vous décrivez peut être une urgence. Appelez les secours maintenant (15 ou 112), ou "
+            "faites-vous conduire aux urgences. N'attendez pas une réponse sur une image."
+        ),
+        self_harm=(
+            "Si vous pensez à mettre fin à vos jours, ne restez pas seul : parlez à quelqu'un maintenant, "
+            "en France au 3114, en Belgique au 0800 32 123, en Suisse au 143."
+        ),
+        soon=(
+            "Quoi que montre l'image, ce que vous décrivez doit être vu par un médecin aujourd'hui ou demain."
+        ),
     ),
 }

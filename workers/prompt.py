@@ -4,23 +4,25 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar
 
 from shared.catalog import PIPELINES, HeadKind, Lang
-from shared.schemas import Finding, Grade, Segment, Sex, Warning
+from shared.schemas import Finding, Grade, Segment, Sex, Urgency, Warning
 from workers.knowledge import Passage
 
 T = TypeVar("T")
 
+REPLY_SHOWN = 4_000  # characters of a failed reply that its correction repeats
 PROMPTS = Path(__file__).parent / "prompts"
 
-Role = Literal["system", "user"]
+Role = Literal["system", "user", "assistant"]
+FileRole = Literal["system", "user"]
 # What each file may and must use. A file that leaves one out is refused, so that nothing can drop out.
-VARIABLES: Mapping[Role, frozenset[str]] = {
-    "system": frozenset({"language", "names"}),
+VARIABLES: Mapping[FileRole, frozenset[str]] = {
+    "system": frozenset({"language", "names", "floor", "departments"}),
     "user": frozenset(
         {"question", "findings", "segments", "grades", "age", "sex", "site", "warnings", "passages"}
     ),
@@ -93,27 +95,41 @@ class Template:
         return _PLACE.sub(lambda place: values[place[1]], self.body)
 
 
-def build_prompt(case: Case, folder: Path = PROMPTS) -> Prompt:
-    """The messages for a case, by the prompt that its pipeline names.
+def build_prompt(case: Case, folder: Path = PROMPTS, *, lowest: Urgency = "routine") -> Prompt:
+    """The messages for a case, by the prompt that its pipeline names; `lowest` is its urgency's floor.
 
     Raises: PromptError if the prompt's files cannot be used
     """
     name = PIPELINES[case.pipeline].prompt
     templates, sha256 = load_prompt(name, folder)
-    values: dict[Role, dict[str, str]] = {"system": _system_values(case), "user": _user_values(case)}
+    values: dict[FileRole, dict[str, str]] = {
+        "system": _system_values(case, lowest),
+        "user": _user_values(case),
+    }
     messages = tuple(
         Message(role=role, content=template.render(values[role])) for role, template in templates.items()
     )
     return Prompt(name, sha256, messages)
 
 
+def corrected(prompt: Prompt, reply: str, reasons: Sequence[str]) -> Prompt:
+    """The same prompt with a reply that failed its checks, and why, for one more try."""
+    again = (
+        "Your reply was not shown to anybody, since it failed these checks:\n"
+        + "\n".join(f"- {_data(reason)}" for reason in reasons)
+        + "\nWrite the whole JSON object again without these faults. All rules hold as before."
+    )
+    said = Message(role="assistant", content=_data(reply[:REPLY_SHOWN]))
+    return replace(prompt, messages=(*prompt.messages, said, Message(role="user", content=again)))
+
+
 @cache
-def load_prompt(name: str, folder: Path = PROMPTS) -> tuple[Mapping[Role, Template], str]:
+def load_prompt(name: str, folder: Path = PROMPTS) -> tuple[Mapping[FileRole, Template], str]:
     """The files of a prompt, read once, and one sha256 over all of them.
 
     Raises: PromptError
     """
-    paths: dict[Role, Path] = {role: folder / f"{name}.{role}.md" for role in VARIABLES}
+    paths: dict[FileRole, Path] = {role: folder / f"{name}.{role}.md" for role in VARIABLES}
     try:
         contents = {role: path.read_bytes() for role, path in paths.items()}
         texts = {role: content.decode() for role, content in contents.items()}
@@ -141,11 +157,13 @@ def _template(path: Path, text: str, required: frozenset[str]) -> Template:
     return Template(path, body, frozenset(used))
 
 
-def _system_values(case: Case) -> dict[str, str]:
+def _system_values(case: Case, lowest: Urgency) -> dict[str, str]:
     labels = PIPELINES[case.pipeline].labels
     return {
         "language": LANGUAGE_NAMES[case.lang],
         "names": _data({label.code: label.name(case.lang) for label in labels}),
+        "floor": lowest,
+        "departments": _data(list(dict.fromkeys(passage.department for passage in case.passages))),
     }
 
 

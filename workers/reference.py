@@ -1,41 +1,43 @@
 """Answers: the one we put together from our own texts, and the frame around a language model's words."""
 
 from collections.abc import Sequence
-from typing import get_args
 
 from shared.catalog import PIPELINES
-from shared.errors import AnswerRejected
-from shared.schemas import Answer, Check, Citation, Finding, PromptUsed, TokenUsage, Urgency
+from shared.schemas import Answer, Check, Citation, Finding, PromptUsed, TokenUsage
 from workers.knowledge import WORTH_READING, Passage, Topic
 from workers.llm import Completion
 from workers.phrases import PHRASES
 from workers.prompt import Case, Prompt
+from workers.red_flags import red_flags
+from workers.reply import Reply
+from workers.said import loose
+from workers.urgency import (
+    URGENCIES,
+    deciding,
+    department,
+    flagged,
+    floor,
+    level,
+    most_urgent,
+    percent,
+    ranked,
+)
 
-URGENCIES: tuple[Urgency, ...] = get_args(Urgency)  # most urgent first
-
-# What a label above its threshold asks for at least, whatever a text file says.
-FLOORS: dict[tuple[str, str], Urgency] = {
-    ("skin", "mel"): "within_days",
-    ("skin", "bcc"): "routine",
-    ("skin", "akiec"): "routine",
-}
-UNDECIDED: Urgency = "routine"  # an unclear picture is looked at by somebody, it is never waved through
-SELF_CARE_FROM = 0.9  # below this probability nobody is told to just watch
 SURE_FROM = (0.9, 0.7, 0.5)  # very, fairly, not very sure; below: unsure
-DOUBTS = frozenset({"low_quality", "out_of_distribution"})
 OTHERS_SHOWN = 2
-LONGEST_ANSWER = 8_000  # characters of a language model's answer
 
 
-def reference_answer(case: Case, prompt: Prompt, refused_reason: str | None = None) -> Answer:
+def reference_answer(
+    case: Case, prompt: Prompt, reason: str | None = None, checks: Sequence[Check] = ()
+) -> Answer:
     """The answer without a language model: findings in words, quotes from our texts, what to do next.
 
-    `refused_reason` says why a language model's answer, or its call, was not used.
+    `reason` says why a language model's answer, or its call, was not used, and `checks` what it failed.
     """
     quotes = _quotes(case)
     paragraphs = (
-        _result(case),
-        _doubts(case),
+        alarm(case),
+        *((_refusal(case),) if refused(case) else (_result(case), _doubts(case))),
         _next(case, quotes),
         _quoted(quotes, "what"),
         _quoted(quotes, "not_to_do"),
@@ -45,96 +47,75 @@ def reference_answer(case: Case, prompt: Prompt, refused_reason: str | None = No
     return Answer(
         text="\n\n".join(paragraph for paragraph in paragraphs if paragraph),
         source="reference",
-        urgency=urgency(case),
+        urgency=floor(case),
         cannot_tell=cannot_tell(case),
         department=department(case),
         next_step=next_step(case),
-        refused_reason=refused_reason,
+        checks=list(checks),
+        refused_reason=refused(case) or reason,
         citations=quotes,
         prompt=PromptUsed(name=prompt.name, sha256=prompt.sha256),
     )
 
 
-def language_model_answer(case: Case, prompt: Prompt, completion: Completion) -> Answer:
-    """A language model's text; how soon, with whom and on what grounds is ours, derived from the findings.
+def refused(case: Case) -> str | None:
+    """Why the picture is not interpreted at all; None when it is.
 
-    Raises: AnswerRejected if the text is empty or longer than LONGEST_ANSWER
+    Raises nothing for pipelines without a classifier: what they measure has no threshold to pass.
     """
-    text = completion.text.strip()
-    checks = [
-        Check(name="non_empty", passed=bool(text)),
-        Check(name="length", passed=len(text) <= LONGEST_ANSWER),
-    ]
-    if failed := [check.name for check in checks if not check.passed]:
-        raise AnswerRejected(f"The language model's answer did not pass: {', '.join(failed)}.")
+    if any(warning.code == "out_of_distribution" for warning in case.warnings):
+        return "The picture is unlike those that the network learned from."
+    if case.findings and not flagged(case):
+        return "No finding passes its threshold."
+    return None
+
+
+def language_model_answer(
+    case: Case, prompt: Prompt, completion: Completion, reply: Reply, checks: Sequence[Check]
+) -> Answer:
+    """A reply that passed every check, in the form that readers get."""
+    say = PHRASES[case.lang]
+    paragraphs = (
+        alarm(case),
+        reply.suggests,
+        reply.answer,
+        reply.next_step,
+        " ".join(reply.cannot_tell),
+        f"{say.by_model.format(model=completion.model)} {say.unreviewed}",
+    )
     return Answer(
-        text=text,
+        text="\n\n".join(paragraph for paragraph in paragraphs if paragraph),
         source="language_model",
         model=completion.model,
-        urgency=urgency(case),
-        cannot_tell=cannot_tell(case),
-        department=department(case),
-        next_step=next_step(case),
-        checks=checks,
-        citations=_quotes(case),
+        urgency=most_urgent([reply.urgency, floor(case)]),
+        cannot_tell=reply.cannot_tell,
+        department=reply.department or department(case),
+        next_step=reply.next_step,
+        checks=list(checks),
+        citations=[cited for one in reply.citations for cited in _cited(one.id, one.quote, case)],
         prompt=PromptUsed(name=prompt.name, sha256=prompt.sha256),
         usage=TokenUsage(input_tokens=completion.input_tokens, output_tokens=completion.output_tokens),
     )
 
 
-def urgency(case: Case) -> Urgency:
-    """The highest level over the labels above threshold, and UNDECIDED when there is none.
-
-    Less than UNDECIDED takes a clear finding in a picture that raised no doubts.
-    """
-    levels = [_level(finding, case) for finding in _flagged(case)]
-    clear = any(finding.probability >= SELF_CARE_FROM for finding in _flagged(case)) and not _doubted(case)
-    return most_urgent(levels if clear else [*levels, UNDECIDED])
-
-
-def most_urgent(levels: Sequence[Urgency]) -> Urgency:
-    return min(levels, key=URGENCIES.index)
+def alarm(case: Case) -> str:
+    """What stands before everything else when the question tells of danger."""
+    say, flags = PHRASES[case.lang], red_flags(case.question)
+    if not flags:
+        return ""
+    if flags[0].urgency != "emergency":
+        return say.soon
+    helpline = [say.self_harm] if any(flag.rule == "self_harm" for flag in flags) else []
+    return " ".join([say.emergency, *helpline])
 
 
 def next_step(case: Case) -> str:
-    return PHRASES[case.lang].next_steps[urgency(case)]
-
-
-def department(case: Case) -> str | None:
-    """Of the label that decides; None for a pipeline that we have no texts about."""
-    main = _main(case)
-    return next((p.department for p in case.passages if main and p.label == main.label), None)
+    return PHRASES[case.lang].next_steps[floor(case)]
 
 
 def cannot_tell(case: Case) -> list[str]:
     count = len(PIPELINES[case.pipeline].labels)
     return [line.format(count=count) for line in PHRASES[case.lang].cannot_tell]
-
-
-def _ranked(case: Case) -> list[Finding]:
-    return sorted(case.findings, key=lambda finding: (-finding.probability, finding.label))
-
-
-def _flagged(case: Case) -> list[Finding]:
-    return [finding for finding in _ranked(case) if finding.above_threshold]
-
-
-def _level(finding: Finding, case: Case) -> Urgency:
-    """How soon this label asks to be seen: its text's word, and never less than its floor."""
-    levels = [passage.urgency for passage in case.passages if passage.label == finding.label][:1]
-    levels += [FLOORS[key]] if (key := (case.pipeline, finding.label)) in FLOORS else []
-    return most_urgent(levels or [UNDECIDED])
-
-
-def _main(case: Case) -> Finding | None:
-    """The finding that decides what to do: the most urgent above threshold, else the most probable."""
-    if flagged := _flagged(case):
-        return min(flagged, key=lambda finding: URGENCIES.index(_level(finding, case)))
-    return next(iter(_ranked(case)), None)
-
-
-def _doubted(case: Case) -> bool:
-    return any(warning.code in DOUBTS for warning in case.warnings)
 
 
 def _name(finding: Finding, case: Case) -> str:
@@ -143,25 +124,25 @@ def _name(finding: Finding, case: Case) -> str:
     return titles[0] if titles else PIPELINES[case.pipeline].label(finding.label).name(case.lang)
 
 
-def _percent(probability: float, case: Case) -> str:
-    """Whole percent; never 0 or 100, which no classifier knows."""
-    under, whole, over = PHRASES[case.lang].percent
-    if probability < 0.01:
-        return under
-    return over if probability > 0.99 else whole.format(n=round(probability * 100))
+def _refusal(case: Case) -> str:
+    """Instead of a result: nothing in it may calm or alarm."""
+    say, nearest = PHRASES[case.lang], next(iter(ranked(case)), None)
+    if any(warning.code == "out_of_distribution" for warning in case.warnings) or nearest is None:
+        return f"{say.out_of_distribution} {say.no_result} {say.neither}"
+    return " ".join(
+        part for part in (f"{_fill(say.undecided, nearest, case)} {say.neither}", _doubts(case)) if part
+    )
 
 
 def _result(case: Case) -> str:
     """The first paragraph: what the picture suggests, how sure that is, and what else deserves a word."""
-    say, ranked = PHRASES[case.lang], _ranked(case)
-    if not ranked:
+    say = PHRASES[case.lang]
+    if not case.findings:
         return f"{say.nothing} {say.neither}"
-    top, *rest = ranked
-    if not _flagged(case):
-        return f"{_fill(say.undecided, top, case)} {say.neither}"
+    top, *rest = ranked(case)
     named = [_fill(say.suggests, top, case), _sureness(top, case)]
     lines = named if top.above_threshold else [_fill(say.resembles, top, case)]
-    marked = [f for f in rest if f.above_threshold and _level(f, case) != "self_care"]
+    marked = [f for f in rest if f.above_threshold and level(f, case) != "self_care"]
     for finding in marked:
         lines.append(_fill(say.also_marked, finding, case))
         lines += [say.low_bar] if finding.label == "mel" else []
@@ -169,12 +150,12 @@ def _result(case: Case) -> str:
 
 
 def _fill(phrase: str, finding: Finding, case: Case) -> str:
-    return phrase.format(name=_name(finding, case), percent=_percent(finding.probability, case))
+    return phrase.format(name=_name(finding, case), percent=percent(finding.probability, case))
 
 
 def _sureness(finding: Finding, case: Case) -> str:
     band = sum(finding.probability < bound for bound in SURE_FROM)
-    return PHRASES[case.lang].sure[band].format(percent=_percent(finding.probability, case))
+    return PHRASES[case.lang].sure[band].format(percent=percent(finding.probability, case))
 
 
 def _others(rest: Sequence[Finding], case: Case) -> list[str]:
@@ -191,9 +172,14 @@ def _doubts(case: Case) -> str:
 
 
 def _next(case: Case, quotes: Sequence[Citation]) -> str:
-    main, level = _main(case), urgency(case)
-    lines = [PHRASES[case.lang].next_steps[level]]
-    if main and main.above_threshold and URGENCIES.index(level) < URGENCIES.index("routine"):
+    main, lowest = deciding(case), floor(case)
+    lines = [PHRASES[case.lang].next_steps[lowest]]
+    if (
+        main
+        and main.above_threshold
+        and not refused(case)
+        and URGENCIES.index(lowest) < URGENCIES.index("routine")
+    ):
         lines.append(_fill(PHRASES[case.lang].mention, main, case))
     return " ".join([*lines, _quoted(quotes, "see_whom")]).strip()
 
@@ -214,12 +200,12 @@ def _quotes(case: Case) -> list[Citation]:
     What it is also for the most probable finding. Of a picture in which nothing passes its threshold
     only what not to do is said: the rest could calm or alarm without reason.
     """
-    main = _main(case)
-    if main is None:
+    main = deciding(case)
+    if main is None or any(warning.code == "out_of_distribution" for warning in case.warnings):
         return []
     wanted: list[tuple[str, Topic]] = [(main.label, "not_to_do")]
     if main.above_threshold:
-        top = next(iter(_ranked(case)))
+        top = next(iter(ranked(case)))
         what = dict.fromkeys([top.label, main.label] if top.above_threshold else [main.label])
         wanted = [*((label, "what") for label in what), (main.label, "see_whom"), *wanted]
     return [
@@ -242,6 +228,24 @@ def _citations(passage: Passage) -> list[Citation]:
         )
         for quote in passage.quotes
     ]
+
+
+def _cited(passage_id: str, words: str, case: Case) -> list[Citation]:
+    """The statement that a model's quote stands in, with its source."""
+    for passage in (passage for passage in case.passages if passage.id == passage_id):
+        first = next(
+            (quote for quote in passage.quotes if loose(words) in loose(quote.text)), passage.quotes[0]
+        )
+        return [
+            Citation(
+                id=passage.id,
+                title=f"{first.source.publisher}: {first.source.title}",
+                quote=words,
+                url=first.source.url,
+                reviewed_by=passage.reviewed_by or None,
+            )
+        ]
+    return []
 
 
 def _quoted(quotes: Sequence[Citation], topic: Topic) -> str:

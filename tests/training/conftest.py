@@ -3,15 +3,16 @@
 import csv
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from shared.catalog import SKIN_LABELS
-from training.config import TrainConfig
+from training.config import Augment, TrainConfig
 
 HUES = {label.code: (37 * n % 256, 90 + 20 * n, 255 - 30 * n) for n, label in enumerate(SKIN_LABELS)}
 
@@ -73,6 +74,60 @@ def plan() -> list[dict[str, str]]:
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals are tested by themselves; a whole run need not wait for a thousand draws."""
     monkeypatch.setattr("training.metrics.DRAWS", 60)
+
+
+@pytest.fixture
+def xrays(tmp_path: Path) -> Callable[..., Path]:
+    """`xrays()` writes drawn chest pictures with masks: a block for each structure, two pictures a patient."""
+
+    def make(patients: int = 10, side: int = 48) -> Path:
+        folder = tmp_path / "chest"
+        for part in ("images", "masks_anatomy"):
+            (folder / part).mkdir(parents=True)
+        with (folder / "index.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "patientid", "licence_of_image"])
+            for number in range(2 * patients):
+                name = f"cxr{number:03}"
+                writer.writerow([name, number // 2, "not stated" if number % 10 == 9 else "CC BY"])
+                picture, mask = drawn_chest(number, side)
+                Image.fromarray(picture).save(folder / "images" / f"{name}.png")
+                Image.fromarray(mask).save(folder / "masks_anatomy" / f"{name}.png")
+        return folder
+
+    return make
+
+
+def drawn_chest(seed: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """A grey picture whose brightness tells the structure, and its mask."""
+    random = np.random.default_rng(seed)
+    mask = np.zeros((side, side + 8), dtype=np.uint8)
+    top, third = int(random.integers(4, 12)), side // 3
+    for label, left in ((2, 2), (3, third + 2), (1, 2 * third + 2)):
+        mask[top : side - 4, left : left + third - 2] = label
+    mask[:top, third + 4 : third + 10] = 4
+    noise = random.integers(-10, 10, mask.shape)
+    return np.clip(mask.astype(int) * 55 + noise, 0, 255).astype(np.uint8), mask
+
+
+@pytest.fixture
+def segmenting(config: TrainConfig) -> TrainConfig:
+    return config.model_copy(
+        update={
+            "pipeline": "chest-xray", "source": "medq", "network": "unet_bn", "options": {"widths": [8, 16]},
+            "crop": "whole", "cache_px": 48, "microbatch": 4, "epochs": 3, "folds": 2, "drop": 0.0,
+            "mixup": 0.0, "augment": Augment(turn_deg=5, flip=False, elastic=0.02, blur=0),
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Networks this small lose more by sharing a step between threads than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

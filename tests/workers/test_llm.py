@@ -12,6 +12,7 @@ import pytest
 from shared.errors import AnswerRejected, LanguageModelUnavailable, StaleAttempt
 from workers.llm import TEXT_LIMIT, OpenAICompatible, ScriptedModel, translate
 from workers.prompt import Message, Prompt
+from workers.reply import Reply
 
 PROMPT = Prompt(
     "findings", "0" * 64, (Message(role="system", content="Be kind."), Message(role="user", content="점?"))
@@ -137,6 +138,9 @@ def test_what_is_sent_is_the_prompt_and_the_extras(model):
     client = model(stream(*GOOD), extra={"temperature": 0.8, "top_k": 10})
     client.complete(PROMPT)
     ((path, headers, body),) = client.got
+    shape = body.pop("response_format")
+    assert (shape["type"], shape["json_schema"]["strict"]) == ("json_schema", True)
+    assert set(shape["json_schema"]["schema"]["required"]) == set(Reply.model_fields)
     assert path == "/v1/chat/completions"
     assert headers["Authorization"] == "Bearer secret"
     assert body == {
@@ -147,6 +151,22 @@ def test_what_is_sent_is_the_prompt_and_the_extras(model):
         "temperature": 0.8,
         "top_k": 10,
     }
+
+
+def test_azure_is_asked_by_deployment_and_version(serve):
+    url, got = serve(stream(*GOOD))
+    client = OpenAICompatible(url.removesuffix("/v1"), "secret", "my-deployment", azure_version="2024-10-21")
+    assert client.complete(PROMPT).text == "It is a mole."
+    client.close()
+    ((path, headers, _),) = got
+    assert path == "/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
+    assert headers["api-key"] == "secret"
+
+
+def test_a_server_that_falls_silent_is_left_before_the_time_is_over(model):
+    client = model(lambda handler: time.sleep(1), first_token_s=0.1, total_timeout_s=20)
+    with pytest.raises(LanguageModelUnavailable, match="in time"):
+        client.complete(PROMPT)
 
 
 def test_a_server_that_counts_no_tokens_is_served_by_zeros(model):

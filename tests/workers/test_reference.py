@@ -6,13 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.catalog import LANGUAGES, PIPELINES
-from shared.errors import AnswerRejected
 from shared.schemas import Finding, Warning
 from workers.knowledge import retrieve
-from workers.llm import Completion
 from workers.phrases import PHRASES
 from workers.prompt import Case, build_prompt
-from workers.reference import LONGEST_ANSWER, URGENCIES, language_model_answer, reference_answer, urgency
+from workers.reference import reference_answer
+from workers.urgency import URGENCIES, floor
 
 SKIN = [label.code for label in PIPELINES["skin"].labels]
 MELANOMA = {"en": "melanoma", "ko": "흑색종", "fr": "mélanome"}
@@ -46,10 +45,6 @@ def case(flagged=(), lang="en", question="", warnings=(), pipeline="skin", **pro
 
 def answer(one):
     return reference_answer(one, build_prompt(one))
-
-
-def model_answer(one, text="It looks like a mole."):
-    return language_model_answer(one, build_prompt(one), Completion(text, "hari", 10, 5))
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -98,9 +93,8 @@ def test_nothing_above_threshold_is_said_so_and_calms_nobody(lang):
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_doubts_about_the_picture_are_said(lang):
-    text = answer(case(["nv"], lang, warnings=[BLURRED, STRANGE], nv=0.97)).text
-    assert PHRASES[lang].low_quality in text
-    assert PHRASES[lang].out_of_distribution in text
+    assert PHRASES[lang].low_quality in answer(case(["nv"], lang, warnings=[BLURRED], nv=0.97)).text
+    assert PHRASES[lang].out_of_distribution in answer(case(["nv"], lang, warnings=[STRANGE], nv=0.97)).text
 
 
 def test_a_clear_picture_raises_no_doubts():
@@ -173,14 +167,14 @@ def test_how_soon_follows_from_the_findings(flagged, probabilities, warnings, le
 
 def test_melanoma_above_threshold_keeps_its_floor_without_any_text():
     one = dataclasses.replace(case(["mel"], mel=0.3), passages=())
-    assert urgency(one) == "within_days"
+    assert floor(one) == "within_days"
     assert answer(one).citations == []
 
 
 def test_melanoma_above_threshold_keeps_its_floor_whatever_a_text_says():
     one = case(["mel"], mel=0.99)
     calm = tuple(dataclasses.replace(passage, urgency="self_care") for passage in one.passages)
-    assert urgency(dataclasses.replace(one, passages=calm)) == "within_days"
+    assert floor(dataclasses.replace(one, passages=calm)) == "within_days"
 
 
 @given(
@@ -258,22 +252,41 @@ def test_the_prompt_version_is_recorded():
     assert (answer(one).prompt.name, answer(one).prompt.sha256) == (prompt.name, prompt.sha256)
 
 
-def test_a_language_models_words_get_our_frame():
-    one = case(["nv", "mel"], nv=0.58, mel=0.27)
-    said, ours = model_answer(one, "  It may be a mole.\n"), answer(one)
-    assert (said.text, said.source, said.model) == ("It may be a mole.", "language_model", "hari")
-    assert (said.usage.input_tokens, said.usage.output_tokens) == (10, 5)
-    for field in ("urgency", "department", "next_step", "citations", "cannot_tell", "prompt"):
-        assert getattr(said, field) == getattr(ours, field)
-    assert [(check.name, check.passed) for check in said.checks] == [("non_empty", True), ("length", True)]
+DANGER = {"en": "It won't stop bleeding", "ko": "피가 안 멈춰요", "fr": "Ça saigne et ça ne s'arrête pas"}
 
 
-@pytest.mark.parametrize(
-    ("text", "check"), [("", "non_empty"), (" \n", "non_empty"), ("x" * (LONGEST_ANSWER + 1), "length")]
-)
-def test_a_language_models_text_that_fails_a_check_is_rejected(text, check):
-    with pytest.raises(AnswerRejected, match=check):
-        model_answer(case(["nv"], nv=0.97), text)
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_danger_in_the_question_comes_before_everything_else(lang):
+    said = answer(case(["nv"], lang, DANGER[lang], nv=0.97))
+    assert said.text.startswith(PHRASES[lang].emergency)
+    assert said.urgency == "emergency"
+    assert said.next_step == PHRASES[lang].next_steps["emergency"]
+
+
+def test_who_thinks_of_suicide_is_told_whom_to_call():
+    assert "988" in answer(case(["nv"], question="I want to die", nv=0.97)).text
+    assert "988" not in answer(case(["nv"], question=DANGER["en"], nv=0.97)).text
+
+
+def test_what_can_wait_a_day_raises_the_urgency_without_an_alarm():
+    said = answer(case(["nv"], question="My dog bit me", nv=0.97))
+    assert said.urgency == "within_24h"
+    assert said.text.startswith(PHRASES["en"].soon)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_picture_of_something_else_is_not_interpreted(lang):
+    said = answer(case(["nv"], lang, warnings=[STRANGE], nv=0.97))
+    assert said.refused_reason == "The picture is unlike those that the network learned from."
+    assert PHRASES[lang].no_result in said.text
+    assert said.citations == []
+    assert "97" not in said.text
+    assert said.urgency == "routine"
+
+
+def test_a_refusal_says_why():
+    assert answer(case([], nv=0.4)).refused_reason == "No finding passes its threshold."
+    assert answer(case(["nv"], nv=0.97)).refused_reason is None
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

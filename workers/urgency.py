@@ -1,0 +1,85 @@
+"""How soon somebody should look: floors from the findings and from red flags, never from a language model."""
+
+from collections.abc import Sequence
+from typing import get_args
+
+from shared.schemas import Finding, Urgency
+from workers.phrases import PHRASES
+from workers.prompt import Case
+from workers.red_flags import red_flags
+
+URGENCIES: tuple[Urgency, ...] = get_args(Urgency)  # most urgent first
+
+# What a label above its threshold asks for at least, whatever a text file says.
+FLOORS: dict[tuple[str, str], Urgency] = {
+    ("skin", "mel"): "within_days",
+    ("skin", "bcc"): "routine",
+    ("skin", "akiec"): "routine",
+}
+UNDECIDED: Urgency = "routine"  # an unclear picture is looked at by somebody, it is never waved through
+SELF_CARE_FROM = 0.9  # below this probability nobody is told to just watch
+DOUBTS = frozenset({"low_quality", "out_of_distribution"})
+
+
+def floor(case: Case) -> Urgency:
+    """The urgency that no answer to this case may stay below."""
+    return most_urgent([from_findings(case), *(flag.urgency for flag in red_flags(case.question))])
+
+
+def from_findings(case: Case) -> Urgency:
+    """The highest level over the labels above threshold, and UNDECIDED when there is none.
+
+    Less than UNDECIDED takes a clear finding in a picture that raised no doubts.
+    """
+    levels = [level(finding, case) for finding in flagged(case)]
+    clear = any(finding.probability >= SELF_CARE_FROM for finding in flagged(case)) and not doubted(case)
+    return most_urgent(levels if clear else [*levels, UNDECIDED])
+
+
+def most_urgent(levels: Sequence[Urgency]) -> Urgency:
+    return min(levels, key=URGENCIES.index)
+
+
+def level(finding: Finding, case: Case) -> Urgency:
+    """How soon this label asks to be seen: its text's word, and never less than its floor."""
+    levels = [passage.urgency for passage in case.passages if passage.label == finding.label][:1]
+    levels += [FLOORS[key]] if (key := (case.pipeline, finding.label)) in FLOORS else []
+    return most_urgent(levels or [UNDECIDED])
+
+
+def ranked(case: Case) -> list[Finding]:
+    return sorted(case.findings, key=lambda finding: (-finding.probability, finding.label))
+
+
+def flagged(case: Case) -> list[Finding]:
+    return [finding for finding in ranked(case) if finding.above_threshold]
+
+
+def deciding(case: Case) -> Finding | None:
+    """The finding that decides what to do: the most urgent above threshold, else the most probable."""
+    if above := flagged(case):
+        return min(above, key=lambda finding: URGENCIES.index(level(finding, case)))
+    return next(iter(ranked(case)), None)
+
+
+def department(case: Case) -> str | None:
+    """Of the label that decides; None for a pipeline that we have no texts about."""
+    main = deciding(case)
+    return next((p.department for p in case.passages if main and p.label == main.label), None)
+
+
+def doubted(case: Case) -> bool:
+    return any(warning.code in DOUBTS for warning in case.warnings)
+
+
+def percent(probability: float, case: Case) -> str:
+    """Whole percent in words; never 0 or 100, which no classifier knows."""
+    under, whole, over = PHRASES[case.lang].percent
+    if probability < 0.01:
+        return under
+    return over if probability > 0.99 else whole.format(n=round(probability * 100))
+
+
+def percent_of(finding: Finding, case: Case) -> str:
+    """The number that a reply must give for a finding, without spaces, such as 81%."""
+    return f"{min(max(round(finding.probability * 100), 1), 99)}%"
