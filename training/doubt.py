@@ -5,7 +5,6 @@ python -m training.doubt --pipeline skin --data ../shared/data/skin --foreign ..
 
 import argparse
 import sys
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,10 @@ from shared.errors import CardMismatch
 from shared.images import Limits, inspect
 from shared.networks import Classifier, load_network
 from shared.preprocess import normalise, to_tensor
-from training.data import SPLITS, BadData, Sample, load_pictures, read_ham10000
 from training.foreign import Foreign, foreign_pictures
+from training.importers import read_data
+from training.pictures import load_pictures
+from training.samples import SPLITS, Archives, BadData, Sample
 
 Array = NDArray[np.float64]
 
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     folder = options.model or root / "workers/models" / options.pipeline
     try:
-        samples = read_ham10000(options.data, PIPELINES[options.pipeline].labels)
+        samples = read_data(options.data, PIPELINES[options.pipeline])
         show(teach(folder, samples, foreign_pictures(options.foreign)), Console())
     except (BadData, CardMismatch) as error:
         sys.exit(f"Cannot teach {options.pipeline} to doubt:\n{error}")
@@ -68,7 +69,8 @@ def teach(folder: Path, samples: list[Sample], foreign: list[Foreign]) -> Doubt:
     """
     card = load_card(folder)
     network = load_network(card, PIPELINES[card.name].heads[0], folder)
-    assert isinstance(network, Classifier)
+    if card.head != "classify" or not isinstance(network, Classifier):
+        raise BadData("only a classify head can be taught to doubt")
     known = {split: _look_at_split(network, card.preprocess, samples, split) for split in SPLITS}
     tuning = halves(foreign)
     strange = [
@@ -98,17 +100,15 @@ def look(network: Classifier, preprocess: Preprocess, pictures: Tensor) -> Looke
 
 def _look_at_split(network: Classifier, preprocess: Preprocess, samples: list[Sample], split: str) -> Looked:
     copies = [sample.copies[0] for sample in samples if sample.split == split]
-    pictures = load_pictures(copies, preprocess.size_px, f"reading {split}")
+    pictures = load_pictures(copies, preprocess, f"reading {split}")
     return look(network, preprocess, pictures)
 
 
 def _least_side_px(samples: list[Sample]) -> int:
     """The shorter side of the smallest picture of `val`: nothing smaller was ever looked at to choose a limit."""
-    archives: dict[Path, zipfile.ZipFile] = {}
     copies = [sample.copies[0] for sample in samples if sample.split == "val"]
-    facts = [inspect(copy.read(archives), Limits()) for copy in copies]
-    for archive in archives.values():
-        archive.close()
+    with Archives() as archives:
+        facts = [inspect(copy.read(archives), Limits()) for copy in copies]
     return min(min(one.width, one.height) for one in facts)
 
 

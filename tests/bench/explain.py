@@ -6,7 +6,6 @@ python -m tests.bench.explain [--images 100 --level low]
 import argparse
 import statistics
 import time
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from shared.networks import Classifier, load_network
 from shared.preprocess import to_tensor
 from shared.settings import ROOT, Settings
 from tests.bench.vision import drawn_pictures
-from training.data import read_ham10000
+from training.importers import read_data
+from training.samples import Archives
 from workers.activation import activation_map
 from workers.lime import SAMPLES, lime_weights, superpixels, through
 from workers.microbatch import RANKS
@@ -120,10 +120,10 @@ def bench_deletion(console: Console, served: Served, folder: Path, images: int, 
 
 def test_pictures(count: int) -> list[Pixels]:
     """As many of `test`, evenly spread over its labels' order."""
-    samples = [s for s in read_ham10000(SKIN, PIPELINES["skin"].labels) if s.split == "test"]
+    samples = [s for s in read_data(SKIN, PIPELINES["skin"]) if s.split == "test"]
     chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, count).round().astype(int)]
-    archives: dict[Path, zipfile.ZipFile] = {}
-    return [decode(s.copies[0].read(archives), Limits()) for s in chosen]
+    with Archives() as archives:
+        return [decode(s.copies[0].read(archives), Limits()) for s in chosen]
 
 
 def main() -> None:
