@@ -24,13 +24,15 @@ def install(app: Flask, settings: Settings) -> None:
         _whose,
         app=app,
         application_limits=[_allowed],
-        application_limits_exempt_when=lambda: known_key() is None,
         strategy="moving-window",  # so that the wait until the oldest request falls out of it is exact
         storage_uri=settings.redis_url.replace("unix://", "redis+unix://", 1),
         storage_options=cast(Any, {"socket_timeout": PATIENCE_S, "socket_connect_timeout": PATIENCE_S}),
         in_memory_fallback=cast(Any, [_allowed]),
         key_prefix="medq",
     )
+
+    # Of the limiter's ways to exempt the only one that holds while it counts in memory too.
+    limiter.request_filter(lambda: known_key() is None)
 
     def refused(_: RateLimitExceeded) -> Response:
         limit = limiter.current_limit

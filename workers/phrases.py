@@ -20,10 +20,14 @@ class Phrases:
     hint: str
     undecided: str  # {name} {percent}
     nothing: str
+    measured: str  # {items}
+    area: str  # {name} {percent}
     neither: str
     low_quality: str
     out_of_distribution: str
     next_steps: Mapping[Urgency, str]
+    elsewhere: str  # the next step where no spot on the skin was looked at
+    elsewhere_cannot_tell: tuple[str, str]
     mention: str  # {name}
     cannot_tell: tuple[str, str, str]  # the last one: {count}
     question: str
@@ -63,6 +67,8 @@ PHRASES: Mapping[Lang, Phrases] = {
             "but that does not reach the level from which we name a finding."
         ),
         nothing="The program found nothing in this picture that it can name.",
+        measured="What the program measured in this picture: {items}.",
+        area="{name}, {percent} of the picture",
         neither="This does not mean that the spot is harmless, and it does not mean that it is dangerous.",
         low_quality=(
             "The picture is hard to read, so the result is less reliable. If you can, send a sharper, "
@@ -87,6 +93,13 @@ PHRASES: Mapping[Lang, Phrases] = {
                 "to a doctor if it changes or if it worries you."
             ),
         },
+        elsewhere=(
+            "Show this result, with the picture, to the doctor who had the picture taken, or to your family doctor."
+        ),
+        elsewhere_cannot_tell=(
+            "Only a doctor who knows you and sees the whole picture can tell what it means.",
+            "The program looks for a few things that it was taught, and for nothing else.",
+        ),
         mention="Tell them that a picture check pointed to {name}.",
         cannot_tell=(
             "Only an examination, sometimes with a tissue sample, can tell what the spot is.",
@@ -140,6 +153,8 @@ PHRASES: Mapping[Lang, Phrases] = {
             "소견이라고 말할 수 있는 수준에는 미치지 못합니다."
         ),
         nothing="프로그램은 이 사진에서 이름을 붙일 만한 것을 찾지 못했습니다.",
+        measured="프로그램이 이 사진에서 잰 것: {items}.",
+        area="{name}, 사진의 {percent}",
         neither="해롭지 않다는 뜻도 아니고, 위험하다는 뜻도 아닙니다.",
         low_quality=(
             "사진을 알아보기 어려워 결과의 신뢰도가 떨어집니다. "
@@ -164,6 +179,11 @@ PHRASES: Mapping[Lang, Phrases] = {
                 "걱정되면 의사에게 보이세요."
             ),
         },
+        elsewhere="이 결과를 사진과 함께, 촬영을 의뢰한 의사나 가까운 병원의 의사에게 보이세요.",
+        elsewhere_cannot_tell=(
+            "이것이 무엇을 뜻하는지는 환자를 알고 사진 전체를 보는 의사만이 알 수 있습니다.",
+            "프로그램은 배운 몇 가지만 찾으며 그 밖의 것은 보지 않습니다.",
+        ),
         mention="사진 검사에서 나온 결과도 함께 말씀하세요: {name}.",
         cannot_tell=(
             "무엇인지는 진찰을 받아야, 때로는 조직 검사까지 해야 알 수 있습니다.",
@@ -219,6 +239,8 @@ PHRASES: Mapping[Lang, Phrases] = {
             "({percent}), mais cela n'atteint pas le niveau à partir duquel nous nommons un résultat."
         ),
         nothing="Le programme n'a rien trouvé dans cette image qu'il puisse nommer.",
+        measured="Ce que le programme a mesuré dans cette image : {items}.",
+        area="{name}, {percent} de l'image",
         neither="Cela ne veut pas dire que la tache est sans danger, ni qu'elle est dangereuse.",
         low_quality=(
             "L'image est difficile à lire, le résultat est donc moins fiable. Si vous le pouvez, "
@@ -245,6 +267,13 @@ PHRASES: Mapping[Lang, Phrases] = {
                 "montrez-la à un médecin si elle change ou si elle vous inquiète."
             ),
         },
+        elsewhere=(
+            "Montrez ce résultat, avec l'image, au médecin qui l'a demandée ou à votre médecin traitant."
+        ),
+        elsewhere_cannot_tell=(
+            "Seul un médecin qui vous connaît et voit l'image entière peut dire ce qu'elle signifie.",
+            "Le programme cherche quelques éléments qu'il a appris, et rien d'autre.",
+        ),
         mention="Dites qu'une analyse d'image a donné ce résultat : {name}.",
         cannot_tell=(
             "Seul un examen, parfois avec un prélèvement, permet de savoir ce qu'est la tache.",

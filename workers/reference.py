@@ -25,6 +25,7 @@ from workers.urgency import (
 
 SURE_FROM = (0.9, 0.7, 0.5)  # very, fairly, not very sure; below: unsure
 OTHERS_SHOWN = 2
+ON_SKIN = frozenset({"skin", "lesion"})  # pipelines that look at one spot
 
 
 def reference_answer(
@@ -110,10 +111,15 @@ def alarm(case: Case) -> str:
 
 
 def next_step(case: Case) -> str:
-    return PHRASES[case.lang].next_steps[floor(case)]
+    """By the urgency; away from the skin nobody is sent to a dermatologist."""
+    say, lowest = PHRASES[case.lang], floor(case)
+    soon = URGENCIES.index(lowest) <= URGENCIES.index("within_24h")
+    return say.next_steps[lowest] if soon or case.pipeline in ON_SKIN else say.elsewhere
 
 
 def cannot_tell(case: Case) -> list[str]:
+    if case.pipeline not in ON_SKIN:
+        return list(PHRASES[case.lang].elsewhere_cannot_tell)
     count = len(PIPELINES[case.pipeline].labels)
     return [line.format(count=count) for line in PHRASES[case.lang].cannot_tell]
 
@@ -138,7 +144,7 @@ def _result(case: Case) -> str:
     """The first paragraph: what the picture suggests, how sure that is, and what else deserves a word."""
     say = PHRASES[case.lang]
     if not case.findings:
-        return f"{say.nothing} {say.neither}"
+        return f"{_measured(case) or say.nothing} {say.hint}"
     top, *rest = ranked(case)
     named = [_fill(say.suggests, top, case), _sureness(top, case)]
     lines = named if top.above_threshold else [_fill(say.resembles, top, case)]
@@ -147,6 +153,18 @@ def _result(case: Case) -> str:
         lines.append(_fill(say.also_marked, finding, case))
         lines += [say.low_bar] if finding.label == "mel" else []
     return " ".join([*lines, *_others([f for f in rest if f not in marked], case), say.hint])
+
+
+def _measured(case: Case) -> str:
+    """Areas and grades in a line; empty when there are none."""
+    say = PHRASES[case.lang]
+    areas = [
+        say.area.format(name=segment.name, percent=percent(segment.area_fraction, case))
+        for segment in case.segments or ()
+    ]
+    grades = [say.other.format(name=grade.name, percent=grade.grade_name) for grade in case.grades or ()]
+    items = "; ".join([*areas, *grades])
+    return say.measured.format(items=items) if items else ""
 
 
 def _fill(phrase: str, finding: Finding, case: Case) -> str:
@@ -173,7 +191,7 @@ def _doubts(case: Case) -> str:
 
 def _next(case: Case, quotes: Sequence[Citation]) -> str:
     main, lowest = deciding(case), floor(case)
-    lines = [PHRASES[case.lang].next_steps[lowest]]
+    lines = [next_step(case)]
     if (
         main
         and main.above_threshold
@@ -181,6 +199,8 @@ def _next(case: Case, quotes: Sequence[Citation]) -> str:
         and URGENCIES.index(lowest) < URGENCIES.index("routine")
     ):
         lines.append(_fill(PHRASES[case.lang].mention, main, case))
+    if lowest == "emergency":  # "within two weeks" must not stand beside "now"
+        return lines[0]
     return " ".join([*lines, _quoted(quotes, "see_whom")]).strip()
 
 

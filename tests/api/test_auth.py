@@ -208,4 +208,6 @@ def test_a_dead_broker_stops_no_submit_and_limits_go_on_in_the_process(
     app = start(auth="keys", key_per_minute=3)
     person = Person(app, "lab")
     broker.kill()
+    assert app.test_client().get("/v1/pipelines").status_code == 200
     assert [post(person.client).status_code for _ in range(4)] == [202, 202, 202, 429]
+    assert app.test_client().get("/v1/pipelines").status_code == 200

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from shared.cards import load_card
 from shared.settings import ROOT, Settings
-from tests.bench import archive, batch, vision, whole
+from tests.bench import archive, batch, training, vision, whole
 from workers.serving import pick_device, pick_dtype
 
 
@@ -27,6 +27,7 @@ def main() -> None:
         whole.bench(console, Path(scratch))
         archive.bench(console, Path(scratch) / "archive")
         batch.bench(console, ROOT / "workers/models", Path(scratch) / "batch")
+    training.bench(console)
 
 
 if __name__ == "__main__":

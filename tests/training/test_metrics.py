@@ -6,8 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
 
-from training.metrics import Array, Labels, bootstrap, calibration_error, card_metrics, figures, macro_auc
+from training.metrics import (
+    Array,
+    Labels,
+    bootstrap,
+    calibration_error,
+    card_metrics,
+    figures,
+    grade_metrics,
+    macro_auc,
+    mask_figures,
+    quadratic_kappa,
+    segment_metrics,
+)
 
 CODES = ("a", "b", "c")
 
@@ -135,3 +148,51 @@ def test_the_cards_figures_hold_together() -> None:
     for name in ("accuracy", "balanced_accuracy", "macro_auc"):
         figure = getattr(found, name)
         assert figure.low <= figure.value <= figure.high
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), count=st.integers(5, 80))
+def test_quadratic_kappa_is_scikit_learns(seed: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    truth, top = random.integers(0, 4, (2, count))
+    expected = cohen_kappa_score(truth, top, labels=[0, 1, 2, 3], weights="quadratic")
+    assert quadratic_kappa(truth, top, 4) == pytest.approx(expected, abs=1e-9)
+
+
+def test_kappa_of_a_single_grade_is_zero_and_not_undefined() -> None:
+    assert quadratic_kappa(np.zeros(5, dtype=np.int64), np.zeros(5, dtype=np.int64), 4) == 0.0
+
+
+def test_a_condition_is_measured_on_the_pictures_that_have_its_grade() -> None:
+    truth, shares = drawn(90, 4, seed=2)
+    both = np.stack([truth, np.where(np.arange(90) < 60, truth, -1)], axis=1)
+    found = grade_metrics(
+        "test", ("a", "b"), [str(n) for n in range(90)], both, np.stack([shares] * 2, axis=1)
+    )
+    top = shares.argmax(axis=1)
+    assert found.conditions["a"].accuracy.value == pytest.approx((top == truth).mean(), abs=1e-4)
+    assert found.conditions["b"].accuracy.value == pytest.approx((top == truth)[:60].mean(), abs=1e-4)
+    assert sum(found.conditions["b"].support) == 60
+    assert np.sum(found.conditions["b"].confusion) == 60
+
+
+def test_mask_figures_are_means_of_pictures_and_then_of_labels() -> None:
+    """Two pictures, three labels: the last is missing from the second picture."""
+    overlap = np.array([[0.9, 0.8, 0.6], [0.7, 0.4, np.nan]])
+    jaccard = np.array([[0.8, 0.7, 0.5], [0.6, 0.3, np.nan]])
+    distance = np.array([[1.0, 2.0, 3.0], [3.0, 4.0, np.nan]])
+    found = mask_figures(np.stack([overlap, jaccard, distance], axis=1))
+    assert found["mean_dice"] == pytest.approx((0.6 + 0.6) / 2)
+    assert found["mean_dice_with_background"] == pytest.approx((0.8 + 0.6 + 0.6) / 3)
+    assert found["mean_iou"] == pytest.approx((0.5 + 0.5) / 2)
+    assert found["thresholded_jaccard"] == pytest.approx(((0.7 + 0) / 2 + 0) / 2)
+    assert found["hausdorff95_px_1"] == pytest.approx(3)
+
+
+def test_a_mask_without_any_distance_has_none_in_its_card() -> None:
+    rows = np.full((6, 3, 2), 0.5)
+    rows[:, 2, 1] = np.nan
+    found = segment_metrics("test", ("background", "x"), list("aabbcc"), rows)
+    assert found.labels["x"].hausdorff95_px is None
+    assert found.groups == 3
+    assert (found.mean_dice.low, found.mean_dice.high) == (0.5, 0.5)

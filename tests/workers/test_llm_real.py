@@ -44,7 +44,7 @@ def test_a_call_that_is_no_longer_wanted_stops(server: SmolLM2) -> None:
 
 
 def test_its_words_do_not_reach_a_reader(server: SmolLM2) -> None:
-    stage = AnswerStage(server.model(extra={"max_tokens": 400}, total_timeout_s=40), max_attempts=1)
+    stage = AnswerStage(model(server, 24), max_attempts=1)  # `make eval-answers` lets it speak to its end
     answer = stage.begin(job("nv_clear", "en", "Will it become cancer?"), lambda: False)().values["answer"]
     assert answer["source"] == "reference"
     assert answer["refused_reason"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.catalog import LANGUAGES, PIPELINES
-from shared.schemas import Finding, Warning
+from shared.schemas import Finding, Grade, Segment, Warning
 from workers.knowledge import retrieve
 from workers.phrases import PHRASES
 from workers.prompt import Case, build_prompt
@@ -302,3 +302,35 @@ def test_every_phrase_is_written_in_its_language(lang):
         phrases["neither"],
     ]
     assert all(bool(re.search("[가-힣]", sentence)) == (lang == "ko") for sentence in sentences)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_pipeline_that_measures_says_what_it_measured(lang):
+    area = Segment(
+        label="left_lung", name="Left lung", area_px=250, area_fraction=0.25, bbox=(0, 0, 10, 25),
+        mean_probability=0.9, position="centre",
+    )  # fmt: skip
+    grade = Grade(
+        condition="dandruff", name="Dandruff", grade=2, grade_name="moderate", probabilities=[0, 0, 1, 0]
+    )
+    chest = dataclasses.replace(case(lang=lang, pipeline="chest-xray"), segments=(area,))
+    scalp = dataclasses.replace(case(lang=lang, pipeline="scalp"), grades=(grade,))
+    for one, words in ((chest, ("Left lung", "25")), (scalp, ("Dandruff", "moderate"))):
+        first = answer(one).text.split("\n\n")[0]
+        assert PHRASES[lang].nothing not in first
+        assert all(word in first for word in words)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("pipeline", ["chest-xray", "abdominal-xray", "scalp"])
+def test_away_from_the_skin_nobody_is_sent_to_have_a_spot_looked_at(lang, pipeline):
+    said = answer(case(lang=lang, pipeline=pipeline))
+    assert said.next_step == PHRASES[lang].elsewhere
+    assert said.next_step in said.text
+    assert not re.search("dermatolog|피부과|spot|tache|반점", said.text.casefold())
+    assert answer(case(lang=lang, pipeline=pipeline, question=DANGER[lang])).urgency == "emergency"
+
+
+def test_nobody_is_told_of_two_weeks_in_an_emergency():
+    assert "two weeks" in answer(case(["mel"], mel=0.9)).text
+    assert "two weeks" not in answer(case(["mel"], question=DANGER["en"], mel=0.9)).text

@@ -40,16 +40,17 @@ def crash_in_decoders(module: Any) -> None:
 
 @wrapt.when_imported("workers.serving")
 def limit_the_device(module: Any) -> None:
-    normalise = module.normalise
+    read_out = module.read_out
 
-    def limited(batch: Any, *arguments: Any) -> Any:
+    def limited(logits: Any, *arguments: Any) -> Any:
+        """Where a microbatch comes from the device, and what goes wrong there is told apart."""
         time.sleep(float(ordered("slow") or 0))
         most = ordered("memory")
-        if most and len(batch) > int(most):
+        if most and len(logits) > int(most):
             raise module.torch.OutOfMemoryError("sabotage")
-        return normalise(batch, *arguments)
+        return read_out(logits, *arguments)
 
-    module.normalise = limited
+    module.read_out = limited
 
 
 @wrapt.when_imported("shared.queue")
