@@ -38,7 +38,8 @@ def clean_text(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(clean_text)]
+# The pattern is for the document, and says of NUL what clean_text says.
+Text = Annotated[str, AfterValidator(clean_text), Field(json_schema_extra={"pattern": "^[^\\u0000]*$"})]
 
 
 class Request(BaseModel):
