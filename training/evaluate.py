@@ -6,7 +6,9 @@ python -m training.evaluate --pipeline skin --data ../shared/data/skin --split t
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -20,7 +22,8 @@ from training.feeding import load_held
 from training.importers import read_data
 from training.kinds import objective_for
 from training.metrics import GRADE_SUMMARY, MASK_SUMMARY, SUMMARY
-from training.samples import SPLITS, BadData
+from training.objective import Objective
+from training.samples import SPLITS, BadData, Sample
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -50,15 +53,25 @@ def evaluated(card: ModelCard, folder: Path, pipeline: str, data: Path, split: s
 
     Raises: BadData, CardMismatch
     """
-    head = PIPELINES[pipeline].heads[0]
     samples = [sample for sample in read_data(data, PIPELINES[pipeline]) if sample.split == split]
     if not samples:
         raise BadData(f"No picture is in {split}.")
+    objective, outcome = outcome_of(card, folder, pipeline, samples)
+    return card.model_copy(update={"metrics": objective.metrics(card, split, samples, outcome)})
+
+
+def outcome_of(
+    card: ModelCard, folder: Path, pipeline: str, samples: Sequence[Sample]
+) -> tuple[Objective, Any]:
+    """What the shipped weights find in each picture, in float32 and without a worker.
+
+    Shapes: the second is an array of (N, ...), as Objective.outcome says
+    """
+    head = PIPELINES[pipeline].heads[0]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = load_network(card, head, folder).to(device)
     objective = objective_for(head, card.preprocess, device)
-    outcome = objective.outcome(card, network, load_held(samples, objective, split))
-    return card.model_copy(update={"metrics": objective.metrics(card, split, samples, outcome)})
+    return objective, objective.outcome(card, network, load_held(samples, objective, "the pictures"))
 
 
 def show(card: ModelCard, console: Console) -> None:

@@ -30,7 +30,7 @@ from workers.attempt import Attempts, Stage
 from workers.beside import Beside
 from workers.consume import consume
 from workers.memory import keep_memory
-from workers.microbatch import never
+from workers.microbatch import never, once_each
 from workers.providers import make_providers
 from workers.red_flags import load
 from workers.refill import Refiller
@@ -83,7 +83,7 @@ def vision(settings: Settings) -> None:
     storage = open_storage(settings.storage_location, durable=settings.durable)
     stage = VisionStage(models, storage, settings)
     explain = ExplainStage(models, storage, settings)
-    serve(stage, queues, settings.vision_threads, settings, models.ahead, explain)
+    serve(stage, queues, settings.vision_threads, settings, once_each(models.people_pass), explain)
     models.close()
 
 

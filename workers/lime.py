@@ -57,7 +57,7 @@ def superpixels(picture: Pixels) -> NDArray[np.int64]:
     Source: Achanta et al. 2012, SLIC; the package's default, quickshift, takes 20 times as long
     """
     areas = slic(picture, n_segments=SUPERPIXELS, compactness=10, start_label=1)
-    numbered: NDArray[np.int64] = relabel_sequential(areas)[0] - 1
+    numbered: NDArray[np.int64] = relabel_sequential(areas)[0] - 1  # type: ignore[no-untyped-call]
     return numbered
 
 

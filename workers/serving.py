@@ -151,9 +151,10 @@ class Models:
             if all(head.weights in self._served for head in pipeline.required)
         ]
 
-    def ahead(self) -> bool:
-        """Some network has enough to do: what is claimed now would only wait for it."""
-        return any(served.batcher.ahead for served in self._served.values())
+    def people_pass(self) -> tuple[int, ...]:
+        """Which microbatches with people's jobs are running now; empty while there is none."""
+        passes = (served.batcher.people_pass for served in self._served.values())
+        return tuple(number for number in passes if number is not None)
 
     def served(self, head: Head) -> Served:
         """Raises: CardMismatch if the head's weights are not installed here."""

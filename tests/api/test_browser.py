@@ -72,6 +72,7 @@ def test_from_a_picture_to_an_answer(
     visitor.page.fill("#field-age", "45")
     visitor.page.select_option("#field-sex", "female")
     visitor.page.select_option("#field-site", label=visitor.says("site.lower extremity"))
+    visitor.page.select_option("#field-explain", "low")
     visitor.shot("2-chosen")
     visitor.button("ask.submit").click()
     visitor.page.wait_for_url("**/#/jobs/*")
@@ -87,7 +88,7 @@ def test_from_a_picture_to_an_answer(
         "female",
         "lower extremity",
     )
-    assert (row.lang, row.filename, row.external) == (lang, "mole.jpg", True)
+    assert (row.lang, row.filename, row.external, row.explain) == (lang, "mole.jpg", True, "low")
     page_server.see(job_id)
     visitor.sees("62")
     claim = page_server.claim(job_id, "answer")
@@ -207,11 +208,18 @@ def test_who_reads_it_is_said_before_it_is_sent(
     visit: Visit, second_server: Callable[..., Live], mole: Path, ticked: bool, external: bool
 ) -> None:
     live = second_server(
-        answers="openai", openai_api_key="k", openai_model="m-1", openai_base_url="https://llm.example/v1"
+        answers="openai",
+        openai_api_key="k",
+        openai_model="m-1",
+        openai_base_url="https://llm.example/v1",
+        fallback_model="m-2",
+        fallback_base_url="https://second.example/v1",
     )
     visitor = visit(live=live)
     visitor.open()
-    expect(visitor.page.locator("#privacy")).to_contain_text("language model m-1 at llm.example")
+    expect(visitor.page.locator("#privacy")).to_contain_text(
+        "language model m-1 at llm.example or m-2 at second.example"
+    )
     visitor.choose(mole)
     if ticked:
         visitor.page.get_by_label("Keep it in the house").check()

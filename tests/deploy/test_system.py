@@ -27,8 +27,9 @@ from shared.settings import ROOT, Settings
 from shared.tables import AttemptRow
 from tests.servers import MariaDB, Redis, free_port
 from tests.shared_data import shared_data
-from training.data import Sample, read_ham10000
-from training.evaluate import evaluate
+from training.evaluate import outcome_of
+from training.importers import read_data
+from training.samples import Archives, Sample
 from workers.serving import pick_dtype
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -57,7 +58,7 @@ class Place:
 @pytest.fixture(scope="module")
 def samples() -> list[Sample]:
     """Every fifth picture of `test`: all seven labels, both sizes of copy."""
-    everything = read_ham10000(shared_data("skin"), PIPELINES["skin"].labels)
+    everything = read_data(shared_data("skin"), PIPELINES["skin"])
     return [sample for sample in everything if sample.split == "test"][::5][:COUNT]
 
 
@@ -69,7 +70,8 @@ def card() -> ModelCard:
 @pytest.fixture(scope="module")
 def evaluated(samples: list[Sample], card: ModelCard) -> list[dict[str, float]]:
     """What `make evaluate` finds, in float32 and without a worker."""
-    return [dict(zip(card.labels, row, strict=True)) for row in evaluate(card, MODEL, samples).tolist()]
+    _, rows = outcome_of(card, MODEL, "skin", samples)
+    return [dict(zip(card.labels, row, strict=True)) for row in rows.tolist()]
 
 
 @pytest.fixture(scope="module")
@@ -140,12 +142,12 @@ def submit_all(
     meanwhile: Callable[[int], None] = lambda done: None,
 ) -> list[Job]:
     """Every picture by one of 16 clients, each waited for to its end."""
-    archives: threading.local = threading.local()
+    own = threading.local()
     done: list[str] = []
 
     def one(numbered: tuple[int, Sample]) -> Job:
         number, sample = numbered
-        opened = archives.__dict__.setdefault("open", {})
+        opened = own.__dict__.setdefault("archives", Archives())
         with Client(place.system.url) as client:
             job = client.submit(
                 sample.copies[0].read(opened),

@@ -89,7 +89,7 @@ def _settings(folder: Path, mariadb: MariaDB, redis: Redis, language_model: Lang
         openai_base_url=language_model.url,
         openai_model="scripted-1",
         openai_timeout_s=4.0,
-        lease_s=3.0,
+        lease_s=8.0,
         redispatch_s=1.0,
         sweep_s=0.2,
         retry_base_s=0.1,

@@ -49,6 +49,7 @@ def _uploaded(room: Room, archive: bytes) -> dict[str, str]:
     made = httpx.post(
         f"{room.system.url}/v1/uploads",
         headers=TUS | {"Upload-Length": str(len(archive)), "Upload-Metadata": f"filename {name}"},
+        timeout=30,
     )
     url = room.system.url + made.headers["Location"]
     half = len(archive) // 2
@@ -61,9 +62,12 @@ def _uploaded(room: Room, archive: bytes) -> dict[str, str]:
     with contextlib.suppress(httpx.TransportError):
         httpx.patch(url, content=slowly(), headers=_piece(0, len(archive)), timeout=30)
     while (offset := _offset(url)) < len(archive):
-        answer = httpx.patch(url, content=archive[offset:], headers=_piece(offset, len(archive)), timeout=30)
-        if answer.status_code == 423:  # the dead one's lock runs out
-            time.sleep(0.5)
+        with contextlib.suppress(httpx.TransportError):
+            answer = httpx.patch(
+                url, content=archive[offset:], headers=_piece(offset, len(archive)), timeout=30
+            )
+            if answer.status_code == 423:  # the dead one's lock runs out
+                time.sleep(0.5)
     return room.people.accepted("/v1/batches", {}, {"upload_id": (None, url.rpartition("/")[2])})
 
 
@@ -75,6 +79,6 @@ def _piece(offset: int, size: int) -> dict[str, str]:
 def _offset(url: str) -> int:
     """How far the server has come, once it answers."""
     with contextlib.suppress(httpx.TransportError):
-        return int(httpx.head(url, headers=TUS).headers.get("Upload-Offset", 0))
+        return int(httpx.head(url, headers=TUS, timeout=30).headers.get("Upload-Offset", 0))
     time.sleep(0.1)
     return _offset(url)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import OutOfMemory, ServiceUnavailable
-from workers.microbatch import RANKS, Microbatcher
+from workers.microbatch import RANKS, Microbatcher, once_each
 
 
 class Device:
@@ -76,18 +76,39 @@ def test_interactive_goes_before_bulk_before_explanations() -> None:
     assert device.seen == [[0], [3, 2], [1]]
 
 
-def test_a_device_is_ahead_when_as_many_people_wait_as_it_computes_for() -> None:
+def test_a_pass_with_peoples_jobs_has_a_number_while_it_runs() -> None:
     device = Device()
     with batching(device) as batcher:
-        assert not batcher.ahead
+        assert batcher.people_pass is None
         hold(device, batcher)
-        assert not batcher.ahead
-        batcher.submit(1, RANKS["bulk"])
-        assert not batcher.ahead  # an archive keeps nobody's claim waiting
-        last = batcher.submit(2)
-        assert batcher.ahead
+        assert batcher.people_pass == 1
+        last = batcher.submit(1)
         device.free.set()
         last.result(10)
+    assert batcher.people_pass is None
+
+
+def test_a_pass_of_an_archive_holds_nobodys_claim() -> None:
+    device = Device()
+    with batching(device) as batcher:
+        device.free.clear()
+        future = batcher.submit(0, RANKS["bulk"])
+        assert device.started.wait(10)
+        assert batcher.people_pass is None
+        device.free.set()
+        future.result(10)
+
+
+def test_what_goes_once_each_pass_is_held_for_the_rest_of_it_only() -> None:
+    running: tuple[int, ...] = ()
+    hold_it = once_each(lambda: running)
+    assert [hold_it(), hold_it()] == [False, False]
+    running = (1,)
+    assert [hold_it(), hold_it(), hold_it()] == [False, True, True]
+    running = (2,)
+    assert [hold_it(), hold_it()] == [False, True]
+    running = ()
+    assert [hold_it(), hold_it()] == [False, False]
 
 
 def test_what_arrives_while_it_is_held_runs_together_afterwards() -> None:

@@ -5,6 +5,8 @@ import { get, Problem, said, upload } from "./http.js";
 import { Chosen } from "./chosen.js";
 import { has, lang, t } from "./words.js";
 
+const EXPLANATIONS = ["none", "low", "medium", "high"]; // the more samples, the finer and the slower
+
 export async function ask(box) {
   const [about, pipelines] = await Promise.all([get("/v1/about"), get("/v1/pipelines")]);
   const form = new AskForm(about, pipelines.items);
@@ -34,12 +36,14 @@ class AskForm {
     this.sex = options(h("select", null), ["", "female", "male", "unknown"].map((one) => [one, one ? t(`sex.${one}`) : t("ask.unsaid")]), "");
     this.site = h("select", null);
     this.answerIn = options(h("select", null), this.about.languages.map((one) => [one, t(`lang.${one}`)]), lang);
+    this.explain = options(h("select", null), EXPLANATIONS.map((one) => [one, t(`explain.${one}`)]), "none");
+    this.explainField = field("explain", t("ask.explain"), this.explain);
     return [
       field("pipeline", t("ask.pipeline"), this.pipeline),
       this.missing(),
       field("question", t("ask.question"), this.question, t("ask.question.hint")),
       h("div", { class: "row" }, field("age", t("ask.age"), this.age), field("sex", t("ask.sex"), this.sex), field("site", t("ask.site"), this.site)),
-      field("lang", t("ask.lang"), this.answerIn),
+      h("div", { class: "row" }, field("lang", t("ask.lang"), this.answerIn), this.explainField),
       this.privacy(),
       this.trouble,
       this.progress,
@@ -57,13 +61,13 @@ class AskForm {
 
   // Who will see what is written, before it is sent.
   privacy() {
-    const model = this.about.language_model;
+    const models = this.about.language_models.map((one) => t("privacy.one", one));
     this.inside = h("input", { type: "checkbox", id: "inside" });
-    if (!model) return h("div", { class: "notice calm", id: "privacy" }, h("p", null, t("privacy.nobody")));
+    if (!models.length) return h("div", { class: "notice calm", id: "privacy" }, h("p", null, t("privacy.nobody")));
     return h(
       "div",
       { class: "notice calm", id: "privacy" },
-      h("p", null, t("privacy.model", { name: model.name, host: model.host })),
+      h("p", null, t("privacy.model", { models: new Intl.ListFormat(lang, { type: "disjunction" }).format(models) })),
       h("label", { class: "check" }, this.inside, h("span", null, t("privacy.inside"))),
     );
   }
@@ -74,6 +78,7 @@ class AskForm {
     const words = sites.map((site) => [site, has(`site.${site}`) ? t(`site.${site}`) : site]);
     options(this.site, [["", t("ask.unsaid")], ...words], this.site.value);
     this.site.disabled = !sites.length;
+    this.explainField.hidden = !pipeline?.heads.some((head) => head.kind === "classify");
     const files = this.chosen.files.length;
     this.button.disabled = !files || !pipeline;
     this.button.textContent = files > 1 || this.chosen.archive ? t("ask.submit.batch") : t("ask.submit");
@@ -100,6 +105,7 @@ class AskForm {
     return {
       pipeline: this.pipeline.value, question: this.question.value, age: this.age.value.trim(), sex: this.sex.value,
       site: this.site.value, lang: this.answerIn.value, external: this.inside.checked ? "false" : "",
+      explain: this.explainField.hidden ? "" : this.explain.value,
     };
   }
 
