@@ -30,7 +30,7 @@ SENT = {
     *(name for one in StageName.__args__ for name in (f"stage.{one}", f"stage.{one}.noun")),
     *(f"explain.{one}" for one in Explain.__args__),
     *(f"check.{one}" for one in ("schema", *CHECKS)),
-    "layer.overlay", "layer.explanation", "layer.none",
+    "layer.overlay", "layer.explanation", "layer.activation", "layer.none",
     *(f"review.{one}" for one in ("agree", "disagree", "said.agree", "said.disagree")),
 }  # fmt: skip
 
