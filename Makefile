@@ -57,7 +57,7 @@ clean: ## remove caches; .venv and var/ with its jobs stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis medq.egg-info build
 
 # The first Python that is 3.11 or 3.12 and has venv; else one of them without, which is told what it lacks.
-$(READY): requirements.txt requirements-data.txt pyproject.toml
+$(READY): requirements.txt deploy/without_dependencies.txt pyproject.toml
 	@for lacks in "ensurepip, venv" "sys"; do \
 	  for python in $(PYTHON) python3.11 python3.12 python3 python; do \
 	    if "$$python" -c "import sys, $$lacks; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))" 2>/dev/null; then \

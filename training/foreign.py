@@ -101,8 +101,11 @@ def drawing(random: np.random.Generator) -> Pixels:
     for _ in range(int(random.integers(1, 15))):
         box = np.sort(random.integers(0, SIDE_PX, (2, 2)), axis=0).ravel().tolist()
         colour = tuple(int(value) for value in random.integers(0, 256, 3))
-        shape = (pen.rectangle, pen.ellipse, pen.line)[int(random.integers(3))]
-        shape(box, fill=colour, **({"width": int(random.integers(1, 9))} if shape == pen.line else {}))
+        kind = int(random.integers(3))
+        if kind == 2:
+            pen.line(box, fill=colour, width=int(random.integers(1, 9)))
+        else:
+            (pen.rectangle, pen.ellipse)[kind](box, fill=colour)
     return np.asarray(page)
 
 
