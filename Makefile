@@ -5,7 +5,7 @@ READY := .venv/.installed
 CARD_FOLDER = $(if $(OUT),--out "$(OUT)")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults check run train evaluate eval-answers bench soak clean
+.PHONY: help demo test test-faults check run train evaluate eval-answers bench soak fuzz clean
 .SUFFIXES:
 
 help: ## list these targets
@@ -49,12 +49,15 @@ bench: $(READY) ## measure speed against raw loops; takes minutes
 soak: $(READY) ## twice the load it can bear, 500 pollers and 200 long-polls, for MINUTES=10; is memory flat?
 	@$(PY) -m tests.bench.soak --minutes $(or $(MINUTES),10)
 
+fuzz: $(READY) ## send what the OpenAPI document allows and forbids, and hold every answer against it; [CASES=10000]
+	@$(PY) -m tests.fuzzing $(or $(CASES),10000)
+
 clean: ## remove caches; .venv and var/ with its jobs stay
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis medq.egg-info build
 
 # The first Python that is 3.11 or 3.12 and has venv; else one of them without, which is told what it lacks.
-$(READY): requirements.txt requirements-data.txt pyproject.toml
+$(READY): requirements.txt deploy/without_dependencies.txt pyproject.toml
 	@for lacks in "ensurepip, venv" "sys"; do \
 	  for python in $(PYTHON) python3.11 python3.12 python3 python; do \
 	    if "$$python" -c "import sys, $$lacks; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))" 2>/dev/null; then \

@@ -27,7 +27,7 @@ def about() -> Response:
         version=VERSION,
         auth=settings.auth,
         languages=list(LANGUAGES),
-        language_model=_language_model(settings),
+        language_models=_language_models(settings),
         limits=AboutLimits(
             image_bytes=settings.max_upload_bytes,
             image_pixels=settings.max_pixels,
@@ -39,8 +39,13 @@ def about() -> Response:
     return Response(found.model_dump_json(), mimetype="application/json")
 
 
-def _language_model(settings: Settings) -> AboutModel | None:
-    """The address without its path, which may hold a key."""
+def _language_models(settings: Settings) -> list[AboutModel]:
+    """With the second server, which is asked when the first is away."""
     if settings.answers == "reference":
-        return None
-    return AboutModel(name=settings.openai_model, host=urlsplit(settings.openai_base_url).hostname or "")
+        return []
+    named = [
+        (settings.openai_model, settings.openai_base_url),
+        (settings.fallback_model, settings.fallback_base_url),
+    ]
+    # The address without its path and query, which may hold a key.
+    return [AboutModel(name=name, host=urlsplit(url).hostname or "") for name, url in named if url]

@@ -18,7 +18,7 @@ from shared.settings import Settings
 
 BY_THEMSELVES = frozenset({"jobs.submit", "batches.submit", "jobs.erase"})
 # What a write counts as, unless it is `change`.
-ACTIONS = {"jobs.review": "review", "reviews.review": "review"}
+ACTIONS = {"reviews.review": "review"}
 
 log = structlog.get_logger(__name__)
 

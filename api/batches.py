@@ -20,7 +20,7 @@ from api.batch_metrics import measure
 from api.batch_views import ShownBatch, rejected_entry, show_batches
 from api.checked import checked
 from api.listing import a_cursor, an_id
-from api.lookup import batch_row, own_batch
+from api.lookup import ID, batch_row, own_batch
 from api.services import Services, services
 from api.submit import RepeatHeader
 from api.zipped import zip_of
@@ -64,17 +64,23 @@ class BatchQuery(BaseModel):
 
 class ListQuery(BaseModel):
     limit: int = Field(50, ge=1, le=200)
-    cursor: Annotated[str, AfterValidator(a_cursor)] | None = None
+    cursor: (
+        Annotated[str, AfterValidator(a_cursor), Field(json_schema_extra={"format": "job-cursor"})] | None
+    ) = None
 
 
 class RejectedQuery(BaseModel):
     limit: int = Field(50, ge=1, le=200)
-    cursor: Annotated[str, AfterValidator(a_place)] | None = None
+    cursor: (
+        Annotated[str, AfterValidator(a_place), Field(json_schema_extra={"format": "entry-cursor"})] | None
+    ) = None
 
 
 class TableQuery(BaseModel):
     bom: bool = Field(False, description="Begin with a byte order mark, by which Excel knows UTF-8")
-    against: Annotated[str, AfterValidator(an_id)] | None = Field(
+    against: (
+        Annotated[str, AfterValidator(an_id), Field(json_schema_extra={"pattern": f"^{ID.pattern}$"})] | None
+    ) = Field(
         None, description="Another batch of the same archive, whose findings stand beside with the difference"
     )
 

@@ -6,6 +6,7 @@ from flask_openapi3.openapi import OpenAPI
 
 from api.auth import COOKIE, PUBLIC, needed
 from api.problems import MEDIA_TYPE
+from api.uploads import BODY, VERSION
 
 SCHEMES = {
     "key": {"type": "http", "scheme": "bearer", "description": "A key of `medq key create`: mq_..."},
@@ -38,4 +39,44 @@ def guarded(app: OpenAPI, auth: str) -> dict[str, Any]:
             if auth == "open":
                 operation["security"].append({})
             operation["responses"] = DENIED | operation["responses"]
+    for form in ("SubmitForm", "BatchForm"):
+        for name, field in document["components"]["schemas"][form]["properties"].items():
+            document["components"]["schemas"][form]["properties"][name] = _sent(field)
+    for path in ("/v1/uploads", "/v1/uploads/{upload_id}"):
+        for method, operation in document["paths"][path].items():
+            if method != "get":
+                _speaks_tus(path, method, operation)
     return document
+
+
+def _sent(field: dict[str, Any]) -> dict[str, Any]:
+    """A form has no null: what is unknown is left out."""
+    kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return field
+    kind: dict[str, Any] = kinds[0]
+    return {name: value for name, value in field.items() if name not in ("anyOf", "default")} | kind
+
+
+def _speaks_tus(path: str, method: str, operation: dict[str, Any]) -> None:
+    """What the protocol wants and the views check by hand, so that a refusal is tus's own."""
+    parameters = operation.setdefault("parameters", [])
+    parameters.append(_header("Tus-Resumable", {"type": "string", "enum": [VERSION]}))
+    wanted = {"/v1/uploads": "Upload-Length"}.get(path, "Upload-Offset" if method == "patch" else "")
+    for one in parameters:
+        if one["name"] == wanted:
+            one["required"] = True
+            one["schema"] = {
+                "type": "integer",
+                "minimum": int(wanted == "Upload-Length"),
+                "maximum": 2**63 - 1,
+            }
+    if method == "patch":
+        bytes_ = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"content": {BODY: bytes_}, "required": True}
+    if method == "post" and path != "/v1/uploads":
+        parameters.append(_header("X-HTTP-Method-Override", {"type": "string", "enum": ["PATCH", "DELETE"]}))
+
+
+def _header(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": True, "schema": schema}

@@ -44,7 +44,7 @@ class LastEventHeader(BaseModel):
     responses={
         "200": {
             "description": "Server-Sent Events: status, stage, findings, answer.delta, answer, completed",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {}},
         },
         "204": None,
     },

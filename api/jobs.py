@@ -35,6 +35,7 @@ MOST_WAIT_S = 60
 RETRY_AFTER_S = 1
 # What a browser may show by itself; anything else is only ever downloaded.
 SHOWN_TYPES = frozenset({"image/jpeg", "image/png", "image/webp"})
+ARTIFACT_TYPES = (*sorted(SHOWN_TYPES), "application/dicom", "application/octet-stream")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 api = APIBlueprint(
@@ -147,7 +148,7 @@ def erase(path: JobPath) -> Response:
 
 @api.get(
     "/<job_id>/artifacts/<name>",
-    responses={"200": {"content": {"application/octet-stream": {}}}, "304": None},
+    responses={"200": {"content": {name: {} for name in ARTIFACT_TYPES}}, "304": None},
 )
 @checked
 def get_artifact(path: ArtifactPath) -> Response:

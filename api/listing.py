@@ -2,10 +2,11 @@
 
 import base64
 import binascii
+import re
 import time
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
@@ -13,6 +14,7 @@ from api.auth import owner
 from api.lookup import ID
 from api.views import EPOCH
 from shared.asked import known_pipeline
+from shared.catalog import PIPELINES
 from shared.ids import id_at
 from shared.lifecycle import Status
 from shared.schemas import JobStatus, Text
@@ -40,17 +42,34 @@ def a_cursor(text: str) -> str:
         raise ValueError("is not a cursor of this list") from None
 
 
+def a_time(text: object) -> object:
+    """pydantic would take bare numbers for seconds since 1970."""
+    if not isinstance(text, str) or not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", text):
+        raise ValueError("must be an RFC 3339 time, such as 2026-11-20T08:00:00Z")
+    return text
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(a_time)]
+
+
 class JobFilter(BaseModel):
     status: JobStatus | None = None
-    pipeline: Annotated[str, AfterValidator(known_pipeline)] | None = None
-    batch_id: Annotated[str, AfterValidator(an_id)] | None = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    pipeline: (
+        Annotated[str, AfterValidator(known_pipeline), Field(json_schema_extra={"enum": list(PIPELINES)})]
+        | None
+    ) = None
+    batch_id: (
+        Annotated[str, AfterValidator(an_id), Field(json_schema_extra={"pattern": f"^{ID.pattern}$"})] | None
+    ) = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
     q: Annotated[Text, Field(max_length=200, description="Words in the question or the file name")] | None = (
         None
     )
     limit: int = Field(50, ge=1, le=200)
-    cursor: Annotated[str, AfterValidator(a_cursor)] | None = None
+    cursor: (
+        Annotated[str, AfterValidator(a_cursor), Field(json_schema_extra={"format": "job-cursor"})] | None
+    ) = None
 
 
 def select_page(session: Session, wanted: JobFilter) -> tuple[list[JobRow], str | None]:

@@ -52,7 +52,7 @@ def install() -> None:
     say("Installing what requirements.txt names (only the first time takes minutes) ...")
     try:
         pip([*keep, "-r", "requirements.txt"], environment)
-        pip([*keep, "--no-deps", "-r", "requirements-data.txt"], environment)
+        pip([*keep, "--no-deps", "-r", "deploy/without_dependencies.txt"], environment)
         pip(["--no-deps", "--editable", "."], environment)  # the `medq` command
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

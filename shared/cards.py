@@ -131,6 +131,21 @@ class GradeMetrics(_Frozen):
     conditions: dict[str, ConditionMetrics]
 
 
+class Doubt(_Frozen):
+    """When a classifier doubts what it is shown. Limits are from `val`; `doubt.safetensors` has the distance."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    least_sharpness: float  # log10 of the variance of the Laplacian of grey values from 0 to 1
+    least_brightness: float
+    greatest_brightness: float
+    least_contrast: float
+    least_side_px: int = Field(ge=1)
+    foreign: int  # pictures of other things that the figures rest on
+    auroc: Interval  # of the distance, `test` against those
+    auroc_by_kind: dict[str, float]
+    flagged: dict[str, dict[str, float]]  # share of val, test and foreign pictures with each warning
+
+
 BFLOAT16_TOLERANCE = 0.02  # a network that deviates more is served in float32
 
 
@@ -152,6 +167,7 @@ class ModelCard(_Frozen):
     # What bfloat16 changes on `val`, None: not measured. Of probabilities the largest change, of masks the
     # largest share of a picture's pixels that get another label.
     bfloat16_deviation: float | None = Field(default=None, ge=0)
+    doubt: Doubt | None = None  # None: nothing is doubted
     largest_microbatch: int = Field(ge=1, le=1024)
     data: str
     licence: str

@@ -39,11 +39,17 @@ def pixel_probabilities(logits: Tensor, card: ModelCard) -> Tensor:
 def read_out(logits: Tensor, card: ModelCard) -> list[Any]:
     """What each picture of a microbatch gets: probabilities, off the device.
 
-    Shapes: classify (N, C) -> N lists of C floats; grade (N, K x G) -> N lists of K lists of G floats;
+    Shapes: classify (N, C) -> N lists of C floats, behind them the columns of shared.doubt.Seen if the card has
+    doubts; grade (N, K x G) -> N lists of K lists of G floats;
     segment (N, C, S, S) -> N arrays (C, S, S) of float32
     """
     if card.head == "segment":
         return list(pixel_probabilities(logits, card).cpu().numpy())
+    if card.doubt:
+        classes = len(card.labels)
+        doubts = logits[:, classes:]
+        logits = torch.cat([probabilities(logits[:, :classes], card), doubts], 1)
+        return list(logits.tolist())
     compute = grade_probabilities if card.head == "grade" else probabilities
     rows: list[Any] = compute(logits, card).tolist()
     return rows

@@ -49,12 +49,13 @@ class Classifier(Network):
 
     def forward(self, batch: Tensor) -> Tensor:
         """Shapes: (N, 3, H, W) normalised -> (N, classes) float32 logits."""
-        pooled = self._pooled(batch)
+        pooled = self.pooled(batch)
         with torch.autocast(pooled.device.type, enabled=False):
             logits: Tensor = self.last_layer()(pooled.float())
         return logits
 
-    def _pooled(self, batch: Tensor) -> Tensor:
+    def pooled(self, batch: Tensor) -> Tensor:
+        """Shapes: (N, 3, H, W) normalised -> (N, features), what the last layer sees."""
         if not self._of_timm:
             return self.body(batch)  # type: ignore[no-any-return]
         features = self.body.forward_features(batch)  # type: ignore[operator]

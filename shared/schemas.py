@@ -38,7 +38,8 @@ def clean_text(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(clean_text)]
+# The pattern is for the document, and says of NUL what clean_text says.
+Text = Annotated[str, AfterValidator(clean_text), Field(json_schema_extra={"pattern": "^[^\\u0000]*$"})]
 
 
 class Request(BaseModel):
@@ -308,7 +309,7 @@ class ReviewList(Body):
 
 
 class AboutModel(Body):
-    """The language model that writes answers, and the host that runs it."""
+    """A language model that writes answers, and the host that runs it."""
 
     name: str
     host: str
@@ -323,10 +324,10 @@ class AboutLimits(Body):
 
 
 class About(Body):
-    """What a client should know before it asks; `language_model` is null where none sees anything."""
+    """What a client should know before it asks; `language_models` names whoever may see it, the first one first."""
 
     version: str
     auth: str
     languages: list[Lang]
-    language_model: AboutModel | None
+    language_models: list[AboutModel]
     limits: AboutLimits

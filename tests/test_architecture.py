@@ -1,6 +1,7 @@
 """Holds the rules between rooms, read from the source: who imports whom, and who reads the environment."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,11 +91,17 @@ def test_workers_and_training_import_shared_but_neither_the_api_nor_each_other(r
     assert not wrong
 
 
-def test_only_four_modules_of_shared_know_torch() -> None:
+def test_the_installed_command_finds_every_room_that_it_reaches() -> None:
+    """`medq` runs from any folder, with what pyproject.toml installs and nothing else."""
+    installed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    assert {name.split(".")[0] for name in reached("api.cli")} & set(ROOMS) <= installed
+
+
+def test_only_five_modules_of_shared_know_torch() -> None:
     knowing = {
         module for module in in_room("shared") if TORCH & {name.split(".")[0] for name in DIRECT[module]}
     }
-    assert knowing == {"shared.networks", "shared.unet_bn", "shared.preprocess", "shared.heads"}
+    assert knowing == {f"shared.{name}" for name in ("networks", "unet_bn", "preprocess", "heads", "doubt")}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "shared.settings"])

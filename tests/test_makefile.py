@@ -77,7 +77,8 @@ def test_a_machine_without_a_fitting_python_is_told_what_to_install(tmp_path: Pa
         (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / name).chmod(0o755)
     (tmp_path / "Makefile").write_text(TEXT)
-    for name in ("requirements.txt", "requirements-data.txt", "pyproject.toml"):
+    (tmp_path / "deploy").mkdir()
+    for name in ("requirements.txt", "deploy/without_dependencies.txt", "pyproject.toml"):
         (tmp_path / name).touch()
     done = make("-C", str(tmp_path), "run", PATH=f"{tmp_path}:/usr/sbin:/usr/bin:/bin")
     assert done.returncode

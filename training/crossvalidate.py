@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from shared.cards import ModelCard
 from shared.networks import WEIGHTS, Network, build_network, load_network
+from training import checkpoint
 from training.feeding import gather, load_feed, load_held
 from training.loop import Feed
 from training.objective import Held, Objective
@@ -66,6 +67,7 @@ def _sibling(run: Run, objective: Objective, feed: Feed, held: Held, fold: int) 
     if not done.is_file() or done.read_text() != run.identity:
         fit(run, objective, feed, held, folder, folder)
         done.write_text(run.identity)
+        checkpoint.clear(folder)
     network = build_network(run.config.architecture, run.head)
     network.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
     return network.to(run.fabric.device).eval()

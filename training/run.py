@@ -67,7 +67,6 @@ def fit(
         save_weights(kept, out / WEIGHTS, torch.float16)
         lines = "".join(json.dumps(row) + "\n" for row in trainer.at.history)
         (folder / "history.jsonl").write_text(lines, encoding="utf-8")
-        checkpoint.clear(folder)
     run.fabric.barrier()
     return trainer.at.history
 
@@ -120,6 +119,7 @@ def finish(
     save_outcome(run.folder, split, samples, outcome)
     save_card(card, out)
     save_card(card, run.folder)
+    checkpoint.clear(run.folder)  # not before: a kill while measuring must not cost the epochs
     return card
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from shared.cards import BFLOAT16_TOLERANCE, ModelCard, load_card
 from shared.catalog import PIPELINES, Head
+from shared.doubt import doubting
 from shared.errors import CardMismatch, OutOfMemory
 from shared.heads import read_out
 from shared.networks import load_network
@@ -119,7 +120,7 @@ class Models:
         dtype = pick_dtype(self._settings, self.device, card)
         runtime = pick_runtime(
             self._settings.runtime,
-            load_network(card, head, folder),
+            doubting(load_network(card, head, folder), card, folder),
             card,
             self.device,
             dtype,

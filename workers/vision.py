@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from shared import doubt
 from shared.catalog import Lang
 from shared.heads import findings, grades
 from shared.preprocess import to_tensor
@@ -76,9 +77,17 @@ def hand_in(
     future = served.batcher.submit(to_tensor(pixels, served.card.preprocess), rank)
     if served.head.kind == "grade":
         return lambda: HeadResult({"grades": _dumped(grades(future.result(), served.head, lang))})
-    return lambda: HeadResult(
-        {"findings": _dumped(findings(future.result(), served.card, served.head, lang))}
-    )
+    return lambda: _classified(served, future.result(), min(pixels.shape[:2]), lang)
+
+
+def _classified(served: Served, row: list[float], side_px: int, lang: Lang) -> HeadResult:
+    """Findings, and what the network doubts. Without a doubt the column stays empty."""
+    classes = len(served.head.labels)
+    values = {"findings": _dumped(findings(row[:classes], served.card, served.head, lang))}
+    limits = served.card.doubt
+    if limits and (said := doubt.warnings(doubt.Seen(*row[classes:]), limits, side_px)):
+        values["warnings"] = _dumped(said)
+    return HeadResult(values)
 
 
 def _dumped(found: Iterable[BaseModel]) -> list[dict[str, Any]]:

@@ -208,11 +208,18 @@ def test_who_reads_it_is_said_before_it_is_sent(
     visit: Visit, second_server: Callable[..., Live], mole: Path, ticked: bool, external: bool
 ) -> None:
     live = second_server(
-        answers="openai", openai_api_key="k", openai_model="m-1", openai_base_url="https://llm.example/v1"
+        answers="openai",
+        openai_api_key="k",
+        openai_model="m-1",
+        openai_base_url="https://llm.example/v1",
+        fallback_model="m-2",
+        fallback_base_url="https://second.example/v1",
     )
     visitor = visit(live=live)
     visitor.open()
-    expect(visitor.page.locator("#privacy")).to_contain_text("language model m-1 at llm.example")
+    expect(visitor.page.locator("#privacy")).to_contain_text(
+        "language model m-1 at llm.example or m-2 at second.example"
+    )
     visitor.choose(mole)
     if ticked:
         visitor.page.get_by_label("Keep it in the house").check()

@@ -155,7 +155,7 @@ def test_reviews_and_the_report_come_with_the_findings(client: Client, live: Liv
     review = client.review(job.id, "disagree", label="nv", note="A mole.")
     assert client.reviews(job.id) == (review,)
     assert client.report(job.id)["resourceType"] == "DiagnosticReport"
-    assert client.about().language_model is None
+    assert client.about().language_models == []
 
 
 def test_pipelines_and_their_card(client: Client) -> None:

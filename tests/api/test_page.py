@@ -14,6 +14,7 @@ from shared.catalog import LANGUAGES, PIPELINES
 from shared.schemas import Explain, JobStatus, Sex, StageName, Urgency
 from shared.schemas import Warning as Warned
 from tests.api.driving import ONE_DATABASE
+from workers.checks import CHECKS
 
 SOURCES = {path.name: path.read_text() for path in FILES.glob("*.js")}
 # What the page looks up by a name that the server sends.
@@ -28,7 +29,8 @@ SENT = {
     *(f"warning.{one}" for one in Warned.model_fields["code"].annotation.__args__),  # type: ignore[union-attr]
     *(name for one in StageName.__args__ for name in (f"stage.{one}", f"stage.{one}.noun")),
     *(f"explain.{one}" for one in Explain.__args__),
-    "layer.overlay", "layer.explanation", "layer.none",
+    *(f"check.{one}" for one in ("schema", *CHECKS)),
+    "layer.overlay", "layer.explanation", "layer.activation", "layer.none",
     *(f"review.{one}" for one in ("agree", "disagree", "said.agree", "said.disagree")),
 }  # fmt: skip
 

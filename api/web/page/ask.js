@@ -61,13 +61,13 @@ class AskForm {
 
   // Who will see what is written, before it is sent.
   privacy() {
-    const model = this.about.language_model;
+    const models = this.about.language_models.map((one) => t("privacy.one", one));
     this.inside = h("input", { type: "checkbox", id: "inside" });
-    if (!model) return h("div", { class: "notice calm", id: "privacy" }, h("p", null, t("privacy.nobody")));
+    if (!models.length) return h("div", { class: "notice calm", id: "privacy" }, h("p", null, t("privacy.nobody")));
     return h(
       "div",
       { class: "notice calm", id: "privacy" },
-      h("p", null, t("privacy.model", { name: model.name, host: model.host })),
+      h("p", null, t("privacy.model", { models: new Intl.ListFormat(lang, { type: "disjunction" }).format(models) })),
       h("label", { class: "check" }, this.inside, h("span", null, t("privacy.inside"))),
     );
   }

@@ -98,6 +98,7 @@ class JobView {
       !now.erased_at && this.button("job.again", again),
       now.retry_of && h("a", { class: "button", href: `#/compare/${now.retry_of}/${now.id}` }, t("job.compare")),
       found && this.button("job.print", () => print()),
+      now.artifacts.dicom_seg && h("a", { class: "button", href: now.artifacts.dicom_seg, download: true }, t("job.dicom_seg")),
       found && h("a", { class: "button", href: `${now.urls.self}/report.fhir.json`, download: true }, t("job.fhir")),
       !now.erased_at && this.button("job.erase", erase, "danger"),
     );

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { number, percent, t } from "./words.js";
 
-const LAYERS = ["overlay", "explanation"];
+const LAYERS = ["overlay", "explanation", "activation"];
 const MOST_ZOOM = 8;
 const STEP_PX = 40;
 let made = 0; // two of them may stand side by side, and ids must differ

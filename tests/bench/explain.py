@@ -1,0 +1,148 @@
+"""Explanations: LIME's time over bare forward passes, and whether what it names matters more than chance.
+
+python -m tests.bench.explain [--images 100 --level low]
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from shared.catalog import PIPELINES
+from shared.images import Limits, decode
+from shared.networks import Classifier, load_network
+from shared.preprocess import to_tensor
+from shared.settings import ROOT, Settings
+from tests.bench.vision import drawn_pictures
+from training.importers import read_data
+from training.samples import Archives
+from workers.activation import activation_map
+from workers.lime import SAMPLES, lime_weights, superpixels, through
+from workers.microbatch import RANKS
+from workers.serving import Models, Served
+
+ROUNDS = 3
+STEPS = 10  # of a deletion curve
+RANDOM_ORDERS = 3
+SKIN = ROOT.parent / "shared/data/skin"
+
+Pixels = NDArray[np.uint8]
+Predict = Callable[[Iterable[Pixels]], list[list[float]]]
+
+
+def bare_s(served: Served, picture: Pixels, count: int) -> float:
+    """Seconds for as many forward passes, in the largest microbatches, with nothing to make before."""
+    tensor = to_tensor(picture, served.card.preprocess)
+    began = time.perf_counter()
+    waiting = [served.batcher.submit(tensor, RANKS["explain"]) for _ in range(count)]
+    for future in waiting:
+        future.result()
+    return time.perf_counter() - began
+
+
+def bench_speed(console: Console, served: Served) -> None:
+    picture = as_seen(decode(drawn_pictures(1)[0], Limits()), served)
+    predict = predictor(served)
+    ratios = []
+    for _ in range(ROUNDS):
+        bare = bare_s(served, picture, SAMPLES["high"])
+        began = time.perf_counter()
+        lime_weights(picture, 0, SAMPLES["high"], 1, predict)
+        ratios.append((time.perf_counter() - began) / bare)
+        console.print(
+            f"  1,000 bare passes {bare:.2f} s   LIME {ratios[-1] * bare:.2f} s   ratio {ratios[-1]:.3f}"
+        )
+    console.print(f"  ratio: median {statistics.median(ratios):.3f}")
+
+
+def as_seen(pixels: Pixels, served: Served) -> Pixels:
+    seen: Pixels = to_tensor(pixels, served.card.preprocess).permute(1, 2, 0).numpy()
+    return seen
+
+
+def predictor(served: Served) -> Predict:
+    return lambda pictures: through(served.batcher, pictures, lambda: False)
+
+
+def deletion_area(picture: Pixels, worth: NDArray[Any], label: int, predict: Predict) -> float:
+    """Mean probability of the label while the most important places are covered first; lower is better.
+
+    Shapes: worth (S, S)
+    """
+    order = np.argsort(-worth.ravel(), kind="stable")
+    ground = picture.mean(axis=(0, 1)).astype(np.uint8)
+
+    def covered() -> Iterable[Pixels]:
+        for step in range(STEPS + 1):
+            shown = picture.reshape(-1, 3).copy()
+            shown[order[: len(order) * step // STEPS]] = ground
+            yield shown.reshape(picture.shape)
+
+    return float(np.mean([row[label] for row in predict(covered())]))
+
+
+def bench_deletion(console: Console, served: Served, folder: Path, images: int, samples: int) -> None:
+    network = load_network(served.card, served.head, folder)
+    assert isinstance(network, Classifier)
+    predict, random = predictor(served), np.random.default_rng(0)
+    gains: dict[str, list[float]] = {"LIME": [], "activation map": []}
+    for number, pixels in enumerate(track(test_pictures(images), "deleting")):
+        picture = as_seen(pixels, served)
+        label = int(np.argmax(predict([picture])[0][: len(served.card.labels)]))
+        areas = superpixels(picture)
+        chance = np.mean(
+            [
+                deletion_area(picture, random.permutation(areas.max() + 1)[areas], label, predict)
+                for _ in range(RANDOM_ORDERS)
+            ]
+        )
+        tensor = to_tensor(pixels, served.card.preprocess)
+        for name, worth in (
+            ("LIME", lime_weights(picture, label, samples, number, predict)),
+            ("activation map", activation_map(network, served.card, tensor, label)),
+        ):
+            gains[name].append(float(chance) - deletion_area(picture, worth, label, predict))
+    for name, values in gains.items():
+        draws = random.choice(values, (2_000, len(values))).mean(axis=1)
+        low, high = np.quantile(draws, (0.025, 0.975))
+        console.print(
+            f"  {name}: deletion area lower than a random mask's by {np.mean(values):.3f} "
+            f"(95 % {low:.3f} to {high:.3f}), {len(values)} pictures, {samples} samples"
+        )
+
+
+def test_pictures(count: int) -> list[Pixels]:
+    """As many of `test`, evenly spread over its labels' order."""
+    samples = [s for s in read_data(SKIN, PIPELINES["skin"]) if s.split == "test"]
+    chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, count).round().astype(int)]
+    with Archives() as archives:
+        return [decode(s.copies[0].read(archives), Limits()) for s in chosen]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="tests.bench.explain")
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--level", choices=tuple(SAMPLES), default="low")
+    parser.add_argument("--speed", action="store_true", help="only how long 1,000 samples take")
+    options = parser.parse_args()
+    console, settings = Console(), Settings()
+    models = Models(settings)
+    served = models.served(PIPELINES["skin"].heads[0])
+    console.print("[bold]Explanations[/bold]")
+    if options.speed:
+        bench_speed(console, served)
+    else:
+        folder = settings.models_path / "skin"
+        bench_deletion(console, served, folder, options.images, SAMPLES[options.level])
+    models.close()
+
+
+if __name__ == "__main__":
+    main()
