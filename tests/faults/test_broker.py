@@ -23,8 +23,7 @@ def test_flushall(room: Room) -> None:
 
 
 def test_redis_killed(room: Room) -> None:
-    """And started again, empty. The workers live on, and find it by themselves."""
-    before = room.workers()
+    """And started again, empty. Workers find it by themselves, or end and are started again."""
     with room.met("Redis killed, restarted empty", times=room.times) as meeting:
         for _ in range(room.times):
             room.redis.kill()
@@ -32,20 +31,17 @@ def test_redis_killed(room: Room) -> None:
             room.redis.start()
             meeting.recovered()
     assert set(meeting.outcomes) == {"advance", "finish"}
-    assert room.workers() == before
 
 
 def test_redis_frozen(room: Room) -> None:
     """For longer than every time-out, it takes connections and answers nothing: jobs are accepted all the same."""
-    before = room.workers()
     with room.met("Redis frozen") as meeting:
         with room.redis.frozen():
             accepted = len(meeting.work.accepted)
             room.pause(15 if room.long else 3)
-            assert len(meeting.work.accepted) > accepted, "nothing was accepted without a broker"
+            room.await_more(meeting.work, accepted)
         meeting.recovered()
     assert set(meeting.outcomes) == {"advance", "finish"}
-    assert room.workers() == before
 
 
 def test_messages_come_twice_and_out_of_order(room: Room) -> None:
@@ -60,7 +56,8 @@ def test_messages_come_twice_and_out_of_order(room: Room) -> None:
             workers = [p for role in ("vision", "answer") for p in processes.of(room.system, role)]
             for worker in workers:
                 worker.send_signal(signal.SIGSTOP)
-            room.pause(0.5)  # people send on; the lease is longer
+            # People send on; the lease is longer.
+            room.await_more(meeting.work, len(meeting.work.accepted) + 1)
             for name in client.scan_iter("*.*.*", _type="list"):
                 messages = client.lrange(name, 0, -1)
                 rng.shuffle(messages)
