@@ -75,11 +75,15 @@ class People:
 
     def ask(self, work: Work, words: str = "", picture: bytes | None = None) -> dict[str, Any]:
         """One job from POST to its end."""
+        return self.ended(self.leave(work, words, picture)["urls"]["self"])
+
+    def leave(self, work: Work, words: str = "", picture: bytes | None = None) -> dict[str, Any]:
+        """One job as it is accepted."""
         name = work.new_name()
         question = {"question": f"Question {name} {words}: is it dangerous?"}
         job = self.accepted("/v1/jobs", question, {"image": ("a.jpg", picture or PICTURES[0])})
         work.promised([name])
-        return self.ended(job["urls"]["self"])
+        return job
 
     def ask_many(
         self, work: Work, number: int, words: str = "", picture: bytes | None = None

@@ -68,14 +68,6 @@ class Room:
         draft.write_text(str(order))
         draft.replace(path)
 
-    def await_more(self, work: Work, than: int) -> None:
-        """Until more jobs than these were accepted, whatever the fault. Raises: TimeoutError"""
-        until = time.monotonic() + PATIENCE_S
-        while len(work.accepted) <= than:
-            if time.monotonic() > until:
-                raise TimeoutError("nothing is accepted")
-            time.sleep(0.02)
-
     def kill(self, role: str) -> None:
         """SIGKILL, and wait until the process manager has put another one in its place."""
         killed = processes.kill(self.system, role)
