@@ -43,7 +43,11 @@ class Steadfast(Connection):
 
     def maybe_close_channel(self, channel: Any) -> None:
         """Close it, also without a broker, which cannot take back what is not acknowledged: kombu 5.7 looks for
-        a transport there that it has closed before, and its AttributeError would end the worker."""
+        a transport there that it has closed before, and its AttributeError would end the worker.
+
+        One of several ways there: a worker may still end, with status 0, when its broker dies. The process
+        manager starts it again.
+        """
         with suppress(AttributeError):
             super().maybe_close_channel(channel)
 

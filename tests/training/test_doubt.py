@@ -22,7 +22,7 @@ from workers.serving import Models
 from workers.vision import VisionStage
 
 
-def test_there_are_more_than_five_hundred_foreign_pictures_without_any_folder() -> None:
+def test_there_are_some_four_hundred_foreign_pictures_without_any_folder() -> None:
     found = foreign_pictures([])
     kinds = Counter(one.kind for one in found)
     assert kinds.keys() == {"text", "noise", "drawing", "photograph"}
