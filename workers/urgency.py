@@ -82,4 +82,7 @@ def percent(probability: float, case: Case) -> str:
 
 def percent_of(finding: Finding, case: Case) -> str:
     """The number that a reply must give for a finding, without spaces, such as 81%."""
-    return f"{min(max(round(finding.probability * 100), 1), 99)}%"
+    shown = round(
+        finding.probability, 4
+    )  # as the prompt gives it; rounded from more places, 18.496 would be another
+    return f"{min(max(round(shown * 100), 1), 99)}%"

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from http.server import ThreadingHTTPServer
 
-from tests.scripted_llm import Handler
+from tests.scripted_llm import Handler, reply_to
 
 NAMED = re.compile(r"Question ([\w.-]+/\w+)")
 FAULT = re.compile(r"lm-(429|500|garbage|half|silent)-(\d+)")
@@ -54,7 +54,7 @@ class LanguageModel:
                 fault, _ = model.asked(body.decode())
                 time.sleep(model.pause_s)
                 with contextlib.suppress(OSError):  # whoever asked has died
-                    getattr(self, f"_{fault}" if fault else "write")()
+                    getattr(self, f"_{fault}")() if fault else self.write(reply_to(body))
 
             def _429(self) -> None:
                 self._refuse(429)

@@ -12,7 +12,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 import shared.queue
-from shared.queue import LARGEST_MESSAGE, Dispatcher, Hints, make_celery, queue_name
+from shared.queue import DRAFTS, HINTS, LARGEST_MESSAGE, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
 from tests.servers import Redis
 
@@ -139,8 +139,8 @@ def test_a_broker_that_came_back_is_used_again(
 
 def test_a_hint_carries_ids_and_versions_to_every_subscriber(hints: Hints) -> None:
     subscriptions = [hints.subscribe(), hints.subscribe()]
-    for subscription in subscriptions:  # the confirmation, which is no hint
-        assert subscription.get_message(timeout=1) is None
+    for subscription in subscriptions:  # the confirmations of both channels, which are no hints
+        assert [subscription.get_message(timeout=1) for _ in (HINTS, DRAFTS)] == [None, None]
     hints.publish({"job-1": 3, "job-2": 1})
     for subscription in subscriptions:
         message = subscription.get_message(timeout=2)
