@@ -16,7 +16,13 @@ ARCHITECTURES: dict[HeadKind, Architecture] = {
 
 
 def tiny_model(
-    models: Path, pipeline: str = "skin", *, seed: int = 0, largest: int = 8, head: Head | None = None
+    models: Path,
+    pipeline: str = "skin",
+    *,
+    seed: int = 0,
+    largest: int = 8,
+    head: Head | None = None,
+    threshold: float = 0.2,
 ) -> ModelCard:
     """Write card and random weights of a pipeline's first head, or of another; weights first, as training does."""
     head = head or PIPELINES[pipeline].heads[0]
@@ -41,7 +47,7 @@ def tiny_model(
         ),
         labels=tuple(label.code for label in head.labels),
         grades=tuple(grade.code for grade in head.grades),
-        thresholds={label.code: 0.2 for label in head.labels} if head.kind == "classify" else {},
+        thresholds={label.code: threshold for label in head.labels} if head.kind == "classify" else {},
         smallest_area={label.code: 0.01 for label in head.labels[1:]} if head.kind == "segment" else {},
         temperature=1.0,
         largest_microbatch=largest,

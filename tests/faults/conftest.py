@@ -51,7 +51,9 @@ def whole_room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("faults")
     sabotage = folder / "sabotage"
     sabotage.mkdir()
-    tiny_model(folder / "models")
+    tiny_model(
+        folder / "models", threshold=0.14
+    )  # one of seven labels passes it, so a language model is asked
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SABOTAGE", str(sabotage))
         patch.setenv(
@@ -89,6 +91,7 @@ def _settings(folder: Path, mariadb: MariaDB, redis: Redis, language_model: Lang
         openai_base_url=language_model.url,
         openai_model="scripted-1",
         openai_timeout_s=4.0,
+        answer_wait_s=10.0,
         lease_s=8.0,
         redispatch_s=1.0,
         sweep_s=0.2,

@@ -17,7 +17,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_it_comes_round(room: Room, faults: tuple[str, ...]) -> None:
-    """Two calls fail, the third is answered: a job asks three times, and no more often."""
+    """Calls fail at first: every job ends with an answer, the model's or, past MEDQ_ANSWER_WAIT_S, the reference's."""
     with room.met(f"language model: {', '.join(faults)}") as meeting:
         each = 100 if room.long else 3
         with ThreadPoolExecutor(len(faults)) as pool:
@@ -27,7 +27,9 @@ def test_it_comes_round(room: Room, faults: tuple[str, ...]) -> None:
     assert meeting.evidence
     assert len(jobs) == each * len(faults)
     for name, job in jobs.items():
-        assert job["answer"]["source"] == "language_model"
-        assert room.language_model.calls[name] == 3
+        assert job["status"] == "succeeded", name
+        assert job["answer"]["source"] in ("language_model", "reference")
         outcomes = [one.outcome for one in meeting.evidence.attempts[name] if one.stage == "answer"]
-        assert outcomes == ["retry", "retry", "finish"]
+        assert outcomes[-1] == "finish"
+        assert set(outcomes[:-1]) <= {"retry", "release"}  # a model that is away charges no attempt
+        assert room.language_model.calls[name] <= len(outcomes)
