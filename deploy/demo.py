@@ -73,6 +73,7 @@ def demo(settings: Settings, image: Path | None, question: str, lang: str | None
     then = "It goes on running:" if place.stays else "[bold]make run[/bold] starts the system to stay; then"
     say.print(
         f"The demo is over. {then}\n"
+        f"  page         {place.url}/\n"
         f"  API docs     {place.url}/docs\n"
         f"  Flower       {place.flower_url}\n"
         f"  this job     .venv/bin/medq get {line(job.id)}",

@@ -1,9 +1,12 @@
 """Runs Celery's worker in this process, with task events told in groups."""
 
+from contextlib import suppress
 from typing import Any
 
 from celery import Celery
 from celery.bootsteps import StartStopStep
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 EVENTS_S = 0.2  # how long Flower may be behind
 
@@ -17,13 +20,22 @@ class GroupedEvents(StartStopStep):  # type: ignore[misc]
 
     requires = ("celery.worker.consumer.events:Events",)
 
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._timer: Any = None
+
     def start(self, consumer: Any) -> None:
         consumer.event_dispatcher.on_send_buffered = None
         self._timer = consumer.timer.call_repeatedly(EVENTS_S, consumer._flush_events)
 
     def stop(self, consumer: Any) -> None:
+        """Also called where no start came first, and after the broker has died: events are worth no worker."""
+        if self._timer is None:
+            return
         self._timer.cancel()
-        consumer._flush_events()
+        self._timer = None
+        with suppress(OSError, RedisError, OperationalError):
+            consumer._flush_events()
 
 
 def consume(celery: Celery, name: str, threads: int) -> None:
