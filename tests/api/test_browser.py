@@ -397,8 +397,11 @@ def test_layers_fade_over_the_picture(visit: Visit, page_server: Live, mole: Pat
     visitor.page.get_by_label("Explanation").check()
     expect(shown).to_have_attribute("src", re.compile("/artifacts/explanation$"))
     expect(visitor.page.locator(".legend")).to_be_hidden()
+    meaning = visitor.page.get_by_text("Green areas spoke for the first finding")
+    expect(meaning).to_be_visible()
     visitor.page.get_by_label("Nothing").check()
     expect(shown).to_be_hidden()
+    expect(meaning).to_have_count(0)
     visitor.accessible()
 
 

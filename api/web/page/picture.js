@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import { number, percent, t } from "./words.js";
 
 const LAYERS = ["overlay", "explanation", "activation"];
+const MEANINGS = { explanation: "layer.explanation.means", activation: "layer.activation.means" };
 const MOST_ZOOM = 8;
 const STEP_PX = 40;
 let made = 0; // two of them may stand side by side, and ids must differ
@@ -59,12 +60,14 @@ export class Picture {
     const layer = h("img", { class: "layer", alt: "", draggable: "false" });
     const slider = h("input", { type: "range", min: "0", max: "100", value: "60", id: `${this.id}-opacity` });
     const told = h("output", { for: slider.id });
+    const means = h("p", { class: "small quiet" });
     const name = `${this.id}-layer`;
     const choose = (chosen) => {
       if (chosen) layer.src = artifacts[chosen];
       layer.alt = chosen ? t(`layer.${chosen}`) : "";
       layer.hidden = slider.disabled = !chosen;
       this.legend.hidden = chosen !== "overlay";
+      means.textContent = chosen in MEANINGS ? t(MEANINGS[chosen]) : ""; // the overlay has its legend
     };
     const fade = () => {
       layer.style.opacity = slider.value / 100;
@@ -77,7 +80,7 @@ export class Picture {
     const radios = [...present, ""].map((one) =>
       h("label", { class: "check" }, h("input", { type: "radio", name, value: one, checked: one === present[0], onchange: () => choose(one) }), h("span", null, t(`layer.${one || "none"}`))),
     );
-    return h("fieldset", null, h("legend", null, t("layer.title")), h("div", { class: "row" }, radios), h("div", { class: "slide" }, h("label", { for: slider.id }, t("layer.opacity")), slider, told));
+    return h("fieldset", null, h("legend", null, t("layer.title")), h("div", { class: "row" }, radios), h("div", { class: "slide" }, h("label", { for: slider.id }, t("layer.opacity")), slider, told), means);
   }
 
   // What the colours of the overlay mean.
