@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from shared.catalog import LANGUAGES, PIPELINES, Label, Lang
-from shared.schemas import Finding, Urgency
+from shared.catalog import LANGUAGES, PIPELINES, Label, Lang, Urgency
+from shared.schemas import Finding
 
 TEXTS = Path(__file__).parent / "texts"
 

@@ -25,7 +25,6 @@ from workers.urgency import (
 
 SURE_FROM = (0.9, 0.7, 0.5)  # very, fairly, not very sure; below: unsure
 OTHERS_SHOWN = 2
-ON_SKIN = frozenset({"skin", "lesion"})  # pipelines that look at one spot
 
 
 def reference_answer(
@@ -41,6 +40,7 @@ def reference_answer(
         *((_refusal(case),) if refused(case) else (_result(case), _doubts(case))),
         _next(case, quotes),
         _quoted(quotes, "what"),
+        _untold(case),
         _quoted(quotes, "not_to_do"),
         " ".join(cannot_tell(case)),
         _origin(case, quotes),
@@ -114,13 +114,14 @@ def next_step(case: Case) -> str:
     """By the urgency; away from the skin nobody is sent to a dermatologist."""
     say, lowest = PHRASES[case.lang], floor(case)
     soon = URGENCIES.index(lowest) <= URGENCIES.index("within_24h")
-    return say.next_steps[lowest] if soon or case.pipeline in ON_SKIN else say.elsewhere
+    return say.next_steps[lowest] if soon or PIPELINES[case.pipeline].of_skin else say.elsewhere
 
 
 def cannot_tell(case: Case) -> list[str]:
-    if case.pipeline not in ON_SKIN:
+    pipeline = PIPELINES[case.pipeline]
+    if not pipeline.of_skin:
         return list(PHRASES[case.lang].elsewhere_cannot_tell)
-    count = len(PIPELINES[case.pipeline].labels)
+    count = len(pipeline.labels)
     return [line.format(count=count) for line in PHRASES[case.lang].cannot_tell]
 
 
@@ -151,8 +152,19 @@ def _result(case: Case) -> str:
     marked = [f for f in rest if f.above_threshold and level(f, case) != "self_care"]
     for finding in marked:
         lines.append(_fill(say.also_marked, finding, case))
-        lines += [say.low_bar] if finding.label == "mel" else []
+        lines += [say.low_bar] if PIPELINES[case.pipeline].label(finding.label).sensitivity else []
     return " ".join([*lines, *_others([f for f in rest if f not in marked], case), say.hint])
+
+
+def _untold(case: Case) -> str:
+    """That we have no text about what the answer speaks of; empty when we have one, or nothing is interpreted."""
+    spoken = list(dict.fromkeys(finding.label for finding in (*ranked(case)[:1], *flagged(case))))
+    told = {passage.label for passage in case.passages}
+    names = [PIPELINES[case.pipeline].label(code).name(case.lang) for code in spoken if code not in told]
+    names += [one.name for one in (*(case.segments or ()), *(case.grades or ())) if not case.findings]
+    if refused(case) or not names:
+        return ""
+    return PHRASES[case.lang].no_text.format(names=", ".join(names))
 
 
 def _measured(case: Case) -> str:

@@ -3,19 +3,14 @@
 from collections.abc import Sequence
 from typing import get_args
 
-from shared.schemas import Finding, Urgency
+from shared.catalog import PIPELINES, Urgency
+from shared.schemas import Finding
 from workers.phrases import PHRASES
 from workers.prompt import Case
 from workers.red_flags import red_flags
 
 URGENCIES: tuple[Urgency, ...] = get_args(Urgency)  # most urgent first
 
-# What a label above its threshold asks for at least, whatever a text file says.
-FLOORS: dict[tuple[str, str], Urgency] = {
-    ("skin", "mel"): "within_days",
-    ("skin", "bcc"): "routine",
-    ("skin", "akiec"): "routine",
-}
 UNDECIDED: Urgency = "routine"  # an unclear picture is looked at by somebody, it is never waved through
 SELF_CARE_FROM = 0.9  # below this probability nobody is told to just watch
 DOUBTS = frozenset({"low_quality", "out_of_distribution"})
@@ -41,9 +36,10 @@ def most_urgent(levels: Sequence[Urgency]) -> Urgency:
 
 
 def level(finding: Finding, case: Case) -> Urgency:
-    """How soon this label asks to be seen: its text's word, and never less than its floor."""
+    """How soon this label asks to be seen: its text's word, and never less than the catalog's."""
     levels = [passage.urgency for passage in case.passages if passage.label == finding.label][:1]
-    levels += [FLOORS[key]] if (key := (case.pipeline, finding.label)) in FLOORS else []
+    least = PIPELINES[case.pipeline].label(finding.label).urgency
+    levels += [least] if least else []
     return most_urgent(levels or [UNDECIDED])
 
 
