@@ -161,7 +161,10 @@ def _untold(case: Case) -> str:
     spoken = list(dict.fromkeys(finding.label for finding in (*ranked(case)[:1], *flagged(case))))
     told = {passage.label for passage in case.passages}
     names = [PIPELINES[case.pipeline].label(code).name(case.lang) for code in spoken if code not in told]
-    names += [one.name for one in (*(case.segments or ()), *(case.grades or ())) if not case.findings]
+    if not case.findings:
+        names += [segment.name for segment in case.segments or ()] + [
+            grade.name for grade in case.grades or ()
+        ]
     if refused(case) or not names:
         return ""
     return PHRASES[case.lang].no_text.format(names=", ".join(names))
