@@ -143,9 +143,25 @@ SCALP_SITES = ("crown", "left", "right", "back", "unknown")
 RED, GREEN, BLUE, YELLOW, CYAN = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)
 ABDOMINAL_LABELS = (
     Label("normal", "Normal", "증상 없음", "Normal"),
-    Label("pyloric_stenosis", "Pyloric stenosis", "유문협착증", "Sténose du pylore", colour=RED),
-    Label("pneumoperitoneum", "Pneumoperitoneum", "기복증", "Pneumopéritoine", colour=GREEN),
-    Label("air_fluid_level", "Air-fluid level", "공기액체층", "Niveau hydro-aérique", colour=BLUE),
+    Label(
+        "pyloric_stenosis",
+        "Pyloric stenosis",
+        "유문협착증",
+        "Sténose du pylore",
+        colour=RED,
+        urgency="within_24h",
+    ),
+    Label(
+        "pneumoperitoneum", "Pneumoperitoneum", "기복증", "Pneumopéritoine", colour=GREEN, urgency="emergency"
+    ),
+    Label(
+        "air_fluid_level",
+        "Air-fluid level",
+        "공기액체층",
+        "Niveau hydro-aérique",
+        colour=BLUE,
+        urgency="within_24h",
+    ),
     Label("constipation", "Constipation", "변비", "Constipation", colour=YELLOW),
 )
 CHEST_LABELS = (

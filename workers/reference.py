@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from shared.catalog import PIPELINES
 from shared.schemas import Answer, Check, Citation, Finding, PromptUsed, TokenUsage
-from workers.knowledge import WORTH_READING, Passage, Topic
+from workers.knowledge import WORTH_READING, Passage
+from workers.label_texts import Topic
 from workers.llm import Completion
 from workers.phrases import PHRASES
 from workers.prompt import Case, Prompt
@@ -14,6 +15,7 @@ from workers.said import loose
 from workers.urgency import (
     URGENCIES,
     deciding,
+    deciding_label,
     department,
     flagged,
     floor,
@@ -149,7 +151,7 @@ def _result(case: Case) -> str:
     top, *rest = ranked(case)
     named = [_fill(say.suggests, top, case), _sureness(top, case)]
     lines = named if top.above_threshold else [_fill(say.resembles, top, case)]
-    marked = [f for f in rest if f.above_threshold and level(f, case) != "self_care"]
+    marked = [f for f in rest if f.above_threshold and level(f.label, case) != "self_care"]
     for finding in marked:
         lines.append(_fill(say.also_marked, finding, case))
         lines += [say.low_bar] if PIPELINES[case.pipeline].label(finding.label).sensitivity else []
@@ -158,13 +160,12 @@ def _result(case: Case) -> str:
 
 def _untold(case: Case) -> str:
     """That we have no text about what the answer speaks of; empty when we have one, or nothing is interpreted."""
-    spoken = list(dict.fromkeys(finding.label for finding in (*ranked(case)[:1], *flagged(case))))
+    spoken = {finding.label: _name(finding, case) for finding in (*ranked(case)[:1], *flagged(case))}
+    if not spoken:
+        spoken = {segment.label: segment.name for segment in case.segments or ()}
+        spoken |= {grade.condition: grade.name for grade in case.grades or () if grade.grade > 0}
     told = {passage.label for passage in case.passages}
-    names = [PIPELINES[case.pipeline].label(code).name(case.lang) for code in spoken if code not in told]
-    if not case.findings:
-        names += [segment.name for segment in case.segments or ()] + [
-            grade.name for grade in case.grades or ()
-        ]
+    names = [name for label, name in spoken.items() if label not in told]
     if refused(case) or not names:
         return ""
     return PHRASES[case.lang].no_text.format(names=", ".join(names))
@@ -214,9 +215,14 @@ def _next(case: Case, quotes: Sequence[Citation]) -> str:
         and URGENCIES.index(lowest) < URGENCIES.index("routine")
     ):
         lines.append(_fill(PHRASES[case.lang].mention, main, case))
-    if lowest == "emergency":  # "within two weeks" must not stand beside "now"
+    if lowest == "emergency" and _from_the_question(case):  # "within two weeks" must not stand beside "now"
         return lines[0]
     return " ".join([*lines, _quoted(quotes, "see_whom")]).strip()
+
+
+def _from_the_question(case: Case) -> bool:
+    label = deciding_label(case)
+    return label is None or level(label, case) != "emergency"
 
 
 def _origin(case: Case, quotes: Sequence[Citation]) -> str:
@@ -235,21 +241,27 @@ def _quotes(case: Case) -> list[Citation]:
     What it is also for the most probable finding. Of a picture in which nothing passes its threshold
     only what not to do is said: the rest could calm or alarm without reason.
     """
-    main = deciding(case)
-    if main is None or any(warning.code == "out_of_distribution" for warning in case.warnings):
+    if any(warning.code == "out_of_distribution" for warning in case.warnings):
         return []
-    wanted: list[tuple[str, Topic]] = [(main.label, "not_to_do")]
-    if main.above_threshold:
-        top = next(iter(ranked(case)))
-        what = dict.fromkeys([top.label, main.label] if top.above_threshold else [main.label])
-        wanted = [*((label, "what") for label in what), (main.label, "see_whom"), *wanted]
     return [
         citation
-        for label, topic in wanted
+        for label, topic in _wanted(case)
         for passage in case.passages
         if (passage.label, passage.topic) == (label, topic)
         for citation in _citations(passage)
     ]
+
+
+def _wanted(case: Case) -> list[tuple[str, Topic]]:
+    """The label and topic of what is quoted, in order."""
+    label, main = deciding_label(case), deciding(case)
+    if label is None:
+        return []
+    if main and not main.above_threshold:
+        return [(label, "not_to_do")]
+    top = next((finding.label for finding in ranked(case)[:1] if finding.above_threshold), label)
+    what: list[tuple[str, Topic]] = [(one, "what") for one in dict.fromkeys([top, label])]
+    return [*what, (label, "see_whom"), (label, "not_to_do")]
 
 
 def _citations(passage: Passage) -> list[Citation]:

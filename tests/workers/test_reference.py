@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from shared.catalog import LANGUAGES, PIPELINES
 from shared.schemas import Finding, Grade, Segment, Warning
-from workers.knowledge import retrieve
+from shared.tables import JobRow
+from workers.answer import case_of
+from workers.knowledge import library, retrieve
 from workers.phrases import PHRASES
 from workers.prompt import Case, build_prompt
 from workers.reference import reference_answer
@@ -351,3 +353,70 @@ def test_away_from_the_skin_nobody_is_sent_to_have_a_spot_looked_at(lang, pipeli
 def test_nobody_is_told_of_two_weeks_in_an_emergency():
     assert "two weeks" in answer(case(["mel"], mel=0.9)).text
     assert "two weeks" not in answer(case(["mel"], question=DANGER["en"], mel=0.9)).text
+
+
+def measured(pipeline, lang, labels, question=""):
+    """The answer to a picture in which these labels were outlined or graded 2."""
+    segments = [
+        {"label": code, "name": code, "area_px": 9, "area_fraction": 0.1, "bbox": [0, 0, 3, 3], "mean_probability": 0.9,
+         "position": "centre"}
+        for code in labels
+    ]  # fmt: skip
+    grades = [
+        {
+            "condition": code,
+            "name": code,
+            "grade": 2,
+            "grade_name": "x",
+            "probabilities": [0.1, 0.1, 0.7, 0.1],
+        }
+        for code in labels
+    ]
+    graded = PIPELINES[pipeline].heads[0].kind == "grade"
+    row = JobRow(
+        id="a", pipeline=pipeline, question=question, lang=lang, segments=None if graded else segments,
+        grades=grades if graded else None,
+    )  # fmt: skip
+    return answer(case_of(row))
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize(
+    ("pipeline", "code"),
+    [(name, label.code) for name in PIPELINES if name != "skin" for label in PIPELINES[name].labels[1:]],
+)
+def test_what_was_measured_is_explained_by_its_text(lang, pipeline, code):
+    said = measured(pipeline, lang, [code])
+    text = library()[pipeline, code]
+    assert {citation.id for citation in said.citations} == {
+        f"{pipeline}/{code}/{topic}" for topic in ("what", "see_whom", "not_to_do")
+    }
+    assert all(citation.quote in said.text for citation in said.citations)
+    assert said.department == text.department[lang]
+    assert UNREVIEWED[lang] in said.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "level"),
+    [
+        (["constipation"], "routine"),
+        (["constipation", "air_fluid_level"], "within_24h"),
+        (["pyloric_stenosis"], "within_24h"),
+        (["constipation", "pneumoperitoneum"], "emergency"),
+        ([], "routine"),
+    ],
+)
+def test_the_most_urgent_thing_that_was_outlined_decides_how_soon(labels, level):
+    said = measured("abdominal-xray", "en", labels)
+    assert (said.urgency, said.next_step in said.text) == (level, True)
+    worst = labels[-1] if labels else "normal"
+    assert {citation.id.split("/")[1] for citation in said.citations} == {worst}
+
+
+def test_free_air_keeps_its_floor_whatever_a_text_says():
+    one = case(pipeline="abdominal-xray")
+    area = Segment(
+        label="pneumoperitoneum", name="x", area_px=9, area_fraction=0.1, bbox=(0, 0, 3, 3), mean_probability=0.9,
+        position="centre",
+    )  # fmt: skip
+    assert floor(dataclasses.replace(one, segments=(area,), passages=())) == "emergency"
