@@ -151,11 +151,6 @@ class Models:
             if all(head.weights in self._served for head in pipeline.required)
         ]
 
-    def people_pass(self) -> tuple[int, ...]:
-        """Which microbatches with people's jobs are running now; empty while there is none."""
-        passes = (served.batcher.people_pass for served in self._served.values())
-        return tuple(number for number in passes if number is not None)
-
     def served(self, head: Head) -> Served:
         """Raises: CardMismatch if the head's weights are not installed here."""
         try:
