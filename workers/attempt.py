@@ -16,6 +16,7 @@ from shared.catalog import PIPELINES
 from shared.clock import LONGEST_PAUSE_S
 from shared.database import Database
 from shared.errors import StageError, TransientError, UnexpectedFault
+from shared.figures import Figures
 from shared.jobs import Claim, NewArtifact, Outcome
 from shared.lifecycle import Event, next_stage
 from shared.logs import bound
@@ -83,9 +84,11 @@ class Attempts:
         settings: Settings,
         refiller: Refiller,
         spare: Callable[[JobRow, StageError], Found] | None = None,
+        figures: Figures | None = None,
     ) -> None:
         """`spare` makes a failure for good the end of a job that succeeded without this stage."""
         self._spare = spare
+        self._figures = figures or Figures()
         self.stage = stage
         self._refiller = refiller
         self._db, self._dispatcher, self._hints, self._settings = db, dispatcher, hints, settings
@@ -132,16 +135,28 @@ class Attempts:
     def _deal(self, claim: Claim) -> int:
         if not claim.jobs:
             return 0
+        began = time.monotonic()
         try:
             outcomes = self._run(claim)
             if len(outcomes) == 1:
-                self._records.submit(outcomes[0]).result()
+                written = {outcomes[0].job_id} if self._records.submit(outcomes[0]).result() else set()
             else:
-                self._record(outcomes)
+                written = set(self._record(outcomes))
+            self._count(claim, outcomes, written, time.monotonic() - began)
         finally:
             self._let_go(claim)
             self._refill(claim.jobs)
         return len(claim.jobs)
+
+    def _count(self, claim: Claim, outcomes: list[Outcome], written: set[str], took_s: float) -> None:
+        """Jobs of one message share its time. What another worker recorded is his to count."""
+        for job, outcome in zip(claim.jobs, outcomes, strict=True):
+            if job.id not in written:
+                continue
+            self._figures.stage_seconds.labels(self.stage.name, outcome.event.value).observe(took_s)
+            if outcome.event is Event.FINISH:
+                whole_s = time.time() - job.created_at / 1e6  # two clocks, a little apart
+                self._figures.job_seconds.labels(job.lane).observe(max(0.0, whole_s))
 
     def _run(self, claim: Claim) -> list[Outcome]:
         started = [(job, self._guard(job, claim, self._begin, job, claim)) for job in claim.jobs]

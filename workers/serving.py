@@ -14,9 +14,11 @@ from shared.cards import BFLOAT16_TOLERANCE, ModelCard, load_card
 from shared.catalog import PIPELINES, Head
 from shared.doubt import doubting
 from shared.errors import CardMismatch, OutOfMemory
+from shared.figures import Figures
 from shared.heads import read_out
 from shared.networks import load_network
 from shared.settings import Settings
+from workers.counted import Busy, Counted
 from workers.microbatch import Microbatcher
 from workers.runtime import Runtime, pick_runtime
 
@@ -95,9 +97,10 @@ def pick_dtype(settings: Settings, device: torch.device, card: ModelCard) -> tor
 class Models:
     """Every head whose weights are installed. A pipeline without weights is not served, and not claimed."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, figures: Figures | None = None) -> None:
         self.device = pick_device(settings)
-        self._settings = settings
+        self._settings, self._figures = settings, figures or Figures()
+        self._busy = Busy(self._figures.busy_seconds)
         self._folder = settings.models_path
         self._served: dict[str, Served] = {}
         self._stamps: dict[str, float] = {}
@@ -138,7 +141,10 @@ class Models:
             seconds=round(time.monotonic() - began, 2),
         )
         batcher = Microbatcher[Tensor, Any](
-            forward, largest=card.largest_microbatch, name=f"forward-{name}", bisect=True
+            Counted(forward, name, card.largest_microbatch, self._figures, self._busy),
+            largest=card.largest_microbatch,
+            name=f"forward-{name}",
+            bisect=True,
         )
         return Served(head, card, batcher)
 

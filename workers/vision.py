@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from shared import doubt
 from shared.catalog import Lang
+from shared.figures import Figures
 from shared.heads import findings, grades
 from shared.preprocess import to_tensor
 from shared.settings import Settings
@@ -30,13 +31,17 @@ class VisionStage:
 
     name = "vision"
 
-    def __init__(self, models: Models, storage: Storage, settings: Settings) -> None:
+    def __init__(
+        self, models: Models, storage: Storage, settings: Settings, figures: Figures | None = None
+    ) -> None:
         self._models, self._storage, self._settings = models, storage, settings
+        self._decoding = (figures or Figures()).decode_seconds
 
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
         """Decode, and hand the picture to the microbatcher of each head."""
         served = self._models.heads_of(job.pipeline)
-        pixels = stored_picture(self._storage, job, self._settings, _at_least_px(served))
+        with self._decoding.time():
+            pixels = stored_picture(self._storage, job, self._settings, _at_least_px(served))
         lang: Lang = job.lang  # type: ignore[assignment]
         source = self._dicom_source(job, served)
         waiting = [hand_in(one, pixels, RANKS[job.lane], lang, source) for one in served]

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from shared import jobs
 from shared.database import Database
 from shared.errors import ImageFailed, LanguageModelUnavailable, ModelsAway
+from shared.figures import Figures
 from shared.ids import new_id
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
@@ -76,11 +77,11 @@ def stage() -> Asked:
 def start(stage: Asked, database: Database, settings: Callable[..., Settings]) -> Iterator[Start]:
     started: list[tuple[Attempts, Refiller, Dispatcher, Hints]] = []
 
-    def make(**overrides: Any) -> Attempts:
+    def make(figures: Figures | None = None, **overrides: Any) -> Attempts:
         chosen = settings(retry_base_s=0.0, **overrides)
         dispatcher, hints = Dispatcher(chosen), Hints(chosen)
         refiller = Refiller(database, dispatcher, hints, chosen)
-        attempts = Attempts(stage, database, dispatcher, hints, chosen, refiller)
+        attempts = Attempts(stage, database, dispatcher, hints, chosen, refiller, figures=figures)
         started.append((attempts, refiller, dispatcher, hints))
         return attempts
 
@@ -114,6 +115,38 @@ def test_a_message_runs_its_jobs_and_dispatches_the_next_stage(
         assert (job.status, job.stage, job.findings) == ("queued", "answer", [{"label": "nv"}])
         assert outcomes(database, job_id) == ["advance"]
     assert broker.client().llen("answer.all.interactive") == 3  # one by one: none waits for another
+
+
+def test_stages_and_whole_jobs_are_counted_by_how_they_end(
+    start: Start, job_factory: Any, database: Database
+) -> None:
+    figures = Figures()
+    attempts = start(figures)
+    attempts.message([job_factory(question="fine").id, job_factory(question="unreadable").id])
+    attempts.message([job_factory(answered=False).id])
+    attempts.message([job_factory(question="busy").id])
+    values = figures.values()
+    counted = {
+        outcome: values[f'medq_stage_seconds_count{{"outcome": "{outcome}", "stage": "vision"}}']
+        for outcome in ("advance", "finish", "retry", "fail", "release")
+    }
+    assert counted == {"advance": 1, "finish": 1, "retry": 1, "fail": 1, "release": 0}
+    assert values['medq_job_seconds_count{"lane": "interactive"}'] == 1
+
+
+def test_what_a_zombie_did_is_not_counted(
+    start: Start, stage: Asked, job_factory: Any, database: Database
+) -> None:
+    figures = Figures()
+    attempts, job_id = start(figures), job_factory(question="fine").id
+    stage.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(attempts.message, [job_id])
+        assert stage.inside.wait(30)
+        assert jobs.cancel(database, job_id)
+        stage.gate.set()
+        working.result(30)
+    assert sum(value for name, value in figures.values().items() if "_count" in name) == 0
 
 
 def test_the_last_stage_ends_the_job(start: Start, job_factory: Any, database: Database) -> None:
