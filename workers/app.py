@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -32,7 +32,6 @@ from workers.attempt import Attempts, Stage
 from workers.beside import Beside
 from workers.consume import consume
 from workers.memory import keep_memory
-from workers.microbatch import never, once_each
 from workers.providers import make_providers
 from workers.red_flags import load
 from workers.refill import Refiller
@@ -86,7 +85,7 @@ def vision(settings: Settings) -> None:
     storage = open_storage(settings.storage_location, durable=settings.durable)
     stage = VisionStage(models, storage, settings, figures)
     explain = ExplainStage(models, storage, settings)
-    serve(stage, queues, settings.vision_threads, settings, figures, once_each(models.people_pass), explain)
+    serve(stage, queues, settings.vision_threads, settings, figures, explain)
     models.close()
 
 
@@ -155,14 +154,13 @@ def serve(
     threads: int,
     settings: Settings,
     figures: Figures,
-    hold: Callable[[], bool] = never,
     explain: "ExplainStage | None" = None,
 ) -> None:
     """Consume the stage's queues until SIGTERM; explanations, which take long, have threads of their own."""
     db = connect(settings.sqlalchemy_url, pool_size=8)
     dispatcher, hints = Dispatcher(settings), Hints(settings)
     refiller = Refiller(db, dispatcher, hints, settings)
-    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller, hold, figures=figures)
+    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller, figures=figures)
     celery = make_celery(settings, queues)
     celery.task(name=f"medq.{stage.name}")(attempts.message)
     running, beside = [attempts], None

@@ -23,6 +23,8 @@ from workers.picture import stored_picture
 from workers.results import HeadResult, merged, models_used
 from workers.serving import Models, Served
 
+QUICK_PIXELS = 4_000_000  # what is larger may take longer than a whole microbatch
+
 
 class VisionStage:
     """Every head of the pipeline, in order."""
@@ -50,6 +52,11 @@ class VisionStage:
             return Found(result.values | used, keep(self._storage, job.id, result.made, lost))
 
         return end
+
+    def slow(self, job: JobRow) -> bool:
+        """What may have killed a worker is decoded by a process of its own, with half a minute to do it."""
+        pixels = (job.width or 0) * (job.height or 0)
+        return bool(job.lost) or pixels > QUICK_PIXELS or job.media_type == "application/dicom"
 
     def _dicom_source(self, job: JobRow, served: Sequence[Served]) -> segment.DicomSource | None:
         """Only a mask of a DICOM picture becomes a DICOM object."""

@@ -230,3 +230,9 @@ def test_half_the_precision_is_used_where_the_card_shows_equal_findings(
     card = tiny_model(chosen.models_path).model_copy(update={"bfloat16_deviation": deviation})
     settings = replace(chosen, dtype=asked)  # type: ignore[arg-type]
     assert pick_dtype(settings, torch.device("cpu"), card) in given
+
+
+def test_half_the_precision_is_refused_where_the_card_shows_other_findings(chosen: Settings) -> None:
+    card = tiny_model(chosen.models_path).model_copy(update={"bfloat16_deviation": 0.021})
+    with pytest.raises(CardMismatch, match="MEDQ_DTYPE"):
+        pick_dtype(replace(chosen, dtype="bfloat16"), torch.device("cpu"), card)
