@@ -1,4 +1,4 @@
-"""The command line: `medq`, or `python -m api.cli`. It talks HTTP only, but for `medq key` and `medq audit`."""
+"""The command line: `medq`, or `python -m api.cli`. HTTP only, but for `medq key`, `audit` and `knowledge`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api import cli_audit, cli_batches, cli_keys
+from api import cli_audit, cli_batches, cli_keys, cli_knowledge
 from api.client import Client, ClientError, ProblemError
 from api.console import (
     FAILED,
@@ -46,6 +46,7 @@ app.command()(cli_batches.batches)
 app.command()(cli_batches.results)
 app.add_typer(cli_keys.app, name="key")
 app.add_typer(cli_audit.app, name="audit")
+app.add_typer(cli_knowledge.app, name="knowledge")
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 AnyId = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or a batch.")]

@@ -1,4 +1,4 @@
-"""The rows: jobs, their attempts, artifacts and reviews, batches, uploads, keys to repeat a submit, keys of people."""
+"""The rows: jobs, their attempts, artifacts and reviews, batches, uploads, texts, keys to repeat a submit, keys of people."""
 
 from typing import Any
 
@@ -280,6 +280,27 @@ class ReviewRow(Row):
     label: Mapped[str | None] = mapped_column(Ascii(64))  # what it is instead
     note: Mapped[str | None] = mapped_column(long_text())
     created_at: Mapped[int]
+
+
+class TextRow(Row):
+    """A text that an operator added for answers to rest on, cut into passages."""
+
+    __tablename__ = "texts"
+    __table_args__ = (Index("uq_texts_key", "key_sha256", unique=True), TABLE)
+
+    id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)
+    key_sha256: Mapped[str] = mapped_column(
+        Ascii(64)
+    )  # of title, source and language: what an edition replaces
+    sha256: Mapped[str] = mapped_column(Ascii(64))  # of the file
+    file: Mapped[str] = mapped_column(text_(255))
+    title: Mapped[str] = mapped_column(text_(200))
+    source: Mapped[str] = mapped_column(text_(200))
+    url: Mapped[str | None] = mapped_column(Ascii(2000))
+    date: Mapped[str] = mapped_column(Ascii(10))
+    lang: Mapped[str] = mapped_column(Ascii(2))
+    passages: Mapped[Any] = mapped_column(JSON(none_as_null=True))  # texts, in the file's order
+    added_at: Mapped[int]
 
 
 class IdempotencyRow(Row):

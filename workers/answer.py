@@ -13,16 +13,17 @@ from shared.drafts import Draft
 from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway
 from shared.queue import Hints
 from shared.schemas import Answer, Check, Finding, Grade, Segment, Warning
+from shared.sentences import sentences
 from shared.tables import JobRow
 from workers import checks
 from workers.attempt import Found
-from workers.grounding import sentences
-from workers.knowledge import measured_labels, retrieve
+from workers.knowledge import measured_labels, names_of, retrieve
 from workers.llm import Completion, LanguageModel
 from workers.prompt import Case, Prompt, build_prompt, corrected
 from workers.redact import redacted
 from workers.reference import language_model_answer, reference_answer, refused
 from workers.reply import NotAReply, parse
+from workers.shelf import Shelf
 from workers.urgency import floor
 
 TRIES = 2  # a reply that fails its checks is asked for once more, with the reasons
@@ -32,12 +33,16 @@ T = TypeVar("T", bound=BaseModel)
 log = structlog.get_logger(__name__)
 
 
-def case_of(job: JobRow) -> Case:
-    """All that the answer may rest on, out of the row."""
+def case_of(job: JobRow, shelf: Shelf | None = None) -> Case:
+    """All that the answer may rest on, out of the row and the texts that an operator added."""
     found = tuple(Finding.model_validate(finding) for finding in job.findings or ())
     segments, grades = _parsed(Segment, job.segments), _parsed(Grade, job.grades)
     measured = () if found else measured_labels(job.pipeline, segments, grades)
     question, lang = job.question or "", cast(Lang, job.lang)
+    passages = retrieve(job.pipeline, found, question, lang, measured=measured)
+    if shelf:
+        matter = [*(finding.label for finding in found if finding.above_threshold), *measured]
+        passages += shelf.nearest(question, names_of(job.pipeline, matter), lang)
     return Case(
         pipeline=job.pipeline,
         question=question,
@@ -49,7 +54,7 @@ def case_of(job: JobRow) -> Case:
         warnings=tuple(Warning.model_validate(warning) for warning in job.warnings or ()),
         segments=segments,
         grades=grades,
-        passages=tuple(retrieve(job.pipeline, found, question, lang, measured=measured)),
+        passages=tuple(passages),
     )
 
 
@@ -84,7 +89,9 @@ class AnswerStage:
         max_attempts: int,
         hints: Hints | None = None,
         longest_wait_s: float = 600.0,
+        shelf: Shelf | None = None,
     ) -> None:
+        self._shelf = shelf
         self._model, self._max_attempts, self._hints = model, max_attempts, hints
         self._longest_wait_s = longest_wait_s
 
@@ -92,7 +99,7 @@ class AnswerStage:
         return lambda: self._answer(job, lost)
 
     def _answer(self, job: JobRow, lost: Callable[[], bool]) -> Found:
-        case = case_of(job)
+        case = case_of(job, self._shelf)
         prompt = build_prompt(replace(case, question=redacted(case.question)), lowest=floor(case))
         if self._model is None:
             return _found(job, reference_answer(case, prompt))

@@ -34,6 +34,7 @@ from workers.microbatch import never, once_each
 from workers.providers import make_providers
 from workers.red_flags import load
 from workers.refill import Refiller
+from workers.shelf import Shelf
 from workers.sweeper import Sweeper
 
 if TYPE_CHECKING:
@@ -91,8 +92,10 @@ def answer(settings: Settings) -> None:
     """Threads that each hold one answer."""
     load()  # red flags: broken rules stop the start, not the first job
     model = make_providers(settings)
-    stage = AnswerStage(model, settings.max_attempts, Hints(settings), settings.answer_wait_s)
+    db = connect(settings.sqlalchemy_url)
+    stage = AnswerStage(model, settings.max_attempts, Hints(settings), settings.answer_wait_s, Shelf(db))
     serve(stage, [queue_name("answer", "all", lane) for lane in LANES], settings.answer_threads, settings)
+    db.close()
 
 
 def archive(settings: Settings) -> None:

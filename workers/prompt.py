@@ -163,7 +163,7 @@ def _system_values(case: Case, lowest: Urgency) -> dict[str, str]:
         "language": LANGUAGE_NAMES[case.lang],
         "names": _data({label.code: label.name(case.lang) for label in labels}),
         "floor": lowest,
-        "departments": _data(list(dict.fromkeys(passage.department for passage in case.passages))),
+        "departments": _data(list(dict.fromkeys(p.department for p in case.passages if p.department))),
     }
 
 

@@ -7,6 +7,7 @@ from shared.schemas import Answer, Check, Citation, Finding, PromptUsed, TokenUs
 from workers.knowledge import WORTH_READING, Passage
 from workers.label_texts import Topic
 from workers.llm import Completion
+from workers.nearest import nearest
 from workers.phrases import PHRASES
 from workers.prompt import Case, Prompt
 from workers.red_flags import red_flags
@@ -38,12 +39,14 @@ def reference_answer(
     `reason` says why a language model's answer, or its call, was not used, and `checks` what it failed.
     """
     quotes = _quotes(case)
+    near = [] if refused(case) else nearest(case, {quote.id for quote in quotes})
     paragraphs = (
         alarm(case),
         *((_refusal(case),) if refused(case) else (_result(case), _doubts(case))),
         _next(case, quotes),
         _quoted(quotes, "what"),
         _quoted(quotes, "not_to_do"),
+        *(_near(passage, case) for passage in near),
         " ".join(cannot_tell(case)),
         _origin(case, quotes),
     )
@@ -56,7 +59,7 @@ def reference_answer(
         next_step=next_step(case),
         checks=list(checks),
         refused_reason=refused(case) or reason,
-        citations=quotes,
+        citations=[*quotes, *(citation for passage in near for citation in _citations(passage))],
         prompt=PromptUsed(name=prompt.name, sha256=prompt.sha256),
     )
 
@@ -256,7 +259,7 @@ def _citations(passage: Passage) -> list[Citation]:
             id=passage.id,
             title=f"{quote.source.publisher}: {quote.source.title}",
             quote=quote.text,
-            url=quote.source.url,
+            url=quote.source.url or None,
             reviewed_by=passage.reviewed_by or None,
         )
         for quote in passage.quotes
@@ -274,11 +277,22 @@ def _cited(passage_id: str, words: str, case: Case) -> list[Citation]:
                 id=passage.id,
                 title=f"{first.source.publisher}: {first.source.title}",
                 quote=words,
-                url=first.source.url,
+                url=first.source.url or None,
                 reviewed_by=passage.reviewed_by or None,
             )
         ]
     return []
+
+
+def _near(passage: Passage, case: Case) -> str:
+    """What comes near to the question, word for word, and out of which text."""
+    say, source = PHRASES[case.lang], passage.quotes[0].source
+    origin = (
+        say.from_added.format(title=passage.title, source=source.publisher, date=passage.date.isoformat())
+        if passage.added
+        else say.nearest
+    )
+    return f"{origin} {passage.text}"
 
 
 def _quoted(quotes: Sequence[Citation], topic: Topic) -> str:

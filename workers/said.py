@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from shared.catalog import PIPELINES, Lang
 from shared.language import detect
-from workers.grounding import sentences, well_supported
+from shared.sentences import sentences
+from workers.grounding import well_supported
 from workers.knowledge import library, named
 from workers.prompt import Case
 from workers.urgency import percent_of
@@ -120,6 +121,11 @@ def other_diseases(text: str, case: Case) -> Iterator[str]:
 
 def calming(text: str, case: Case) -> Iterator[str]:
     return _unsupported_words(CALMING, text, case)
+
+
+def soothing(text: str) -> bool:
+    """Whether a text calms, advises waiting or is sure of itself, whatever it is about."""
+    return any(words.search(_bare(text)) for words in (CALMING, POSTPONING, CERTAIN))
 
 
 def postponing(text: str, case: Case) -> Iterator[str]:

@@ -46,7 +46,7 @@ def most_urgent(levels: Sequence[Urgency]) -> Urgency:
 
 def level(label: str, case: Case) -> Urgency:
     """How soon this label asks to be seen: its text's word, and never less than its floor."""
-    levels = [passage.urgency for passage in case.passages if passage.label == label][:1]
+    levels = [p.urgency for p in case.passages if p.label == label and p.urgency][:1]
     levels += [FLOORS[key]] if (key := (case.pipeline, label)) in FLOORS else []
     return most_urgent(levels or [UNDECIDED])
 
