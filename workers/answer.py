@@ -98,6 +98,10 @@ class AnswerStage:
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
         return lambda: self._answer(job, lost)
 
+    def slow(self, job: JobRow) -> bool:
+        """A language model may be asked, and takes its time."""
+        return self._model is not None
+
     def _answer(self, job: JobRow, lost: Callable[[], bool]) -> Found:
         case = case_of(job, self._shelf)
         prompt = build_prompt(replace(case, question=redacted(case.question)), lowest=floor(case))

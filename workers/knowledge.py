@@ -7,8 +7,8 @@ from datetime import date
 from functools import cache
 from typing import Literal
 
-from shared.catalog import PIPELINES, Label, Lang
-from shared.schemas import Finding, Grade, Segment, Urgency
+from shared.catalog import PIPELINES, Label, Lang, Urgency
+from shared.schemas import Finding, Grade, Segment
 from workers.label_texts import TEXTS, TOPICS, LabelText, Library, Source, Topic, load
 
 WORTH_READING = 0.05  # below this probability a label's text would only distract from the others

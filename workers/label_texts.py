@@ -8,8 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from shared.catalog import LANGUAGES, PIPELINES, Lang
-from shared.schemas import Urgency
+from shared.catalog import LANGUAGES, PIPELINES, Lang, Urgency
 
 TEXTS = Path(__file__).parent / "texts"
 

@@ -28,7 +28,6 @@ from workers.urgency import (
 
 SURE_FROM = (0.9, 0.7, 0.5)  # very, fairly, not very sure; below: unsure
 OTHERS_SHOWN = 2
-ON_SKIN = frozenset({"skin", "lesion"})  # pipelines that look at one spot
 
 
 def reference_answer(
@@ -45,6 +44,7 @@ def reference_answer(
         *((_refusal(case),) if refused(case) else (_result(case), _doubts(case))),
         _next(case, quotes),
         _quoted(quotes, "what"),
+        _untold(case),
         _quoted(quotes, "not_to_do"),
         *(_near(passage, case) for passage in near),
         " ".join(cannot_tell(case)),
@@ -119,13 +119,14 @@ def next_step(case: Case) -> str:
     """By the urgency; away from the skin nobody is sent to a dermatologist."""
     say, lowest = PHRASES[case.lang], floor(case)
     soon = URGENCIES.index(lowest) <= URGENCIES.index("within_24h")
-    return say.next_steps[lowest] if soon or case.pipeline in ON_SKIN else say.elsewhere
+    return say.next_steps[lowest] if soon or PIPELINES[case.pipeline].of_skin else say.elsewhere
 
 
 def cannot_tell(case: Case) -> list[str]:
-    if case.pipeline not in ON_SKIN:
+    pipeline = PIPELINES[case.pipeline]
+    if not pipeline.of_skin:
         return list(PHRASES[case.lang].elsewhere_cannot_tell)
-    count = len(PIPELINES[case.pipeline].labels)
+    count = len(pipeline.labels)
     return [line.format(count=count) for line in PHRASES[case.lang].cannot_tell]
 
 
@@ -156,8 +157,21 @@ def _result(case: Case) -> str:
     marked = [f for f in rest if f.above_threshold and level(f.label, case) != "self_care"]
     for finding in marked:
         lines.append(_fill(say.also_marked, finding, case))
-        lines += [say.low_bar] if finding.label == "mel" else []
+        lines += [say.low_bar] if PIPELINES[case.pipeline].label(finding.label).sensitivity else []
     return " ".join([*lines, *_others([f for f in rest if f not in marked], case), say.hint])
+
+
+def _untold(case: Case) -> str:
+    """That we have no text about what the answer speaks of; empty when we have one, or nothing is interpreted."""
+    spoken = {finding.label: _name(finding, case) for finding in (*ranked(case)[:1], *flagged(case))}
+    if not spoken:
+        spoken = {segment.label: segment.name for segment in case.segments or ()}
+        spoken |= {grade.condition: grade.name for grade in case.grades or () if grade.grade > 0}
+    told = {passage.label for passage in case.passages}
+    names = [name for label, name in spoken.items() if label not in told]
+    if refused(case) or not names:
+        return ""
+    return PHRASES[case.lang].no_text.format(names=", ".join(names))
 
 
 def _measured(case: Case) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import get_args
 
-from shared.schemas import Finding, Urgency
+from shared.catalog import PIPELINES, Urgency
+from shared.schemas import Finding
 from workers.knowledge import measured_labels
 from workers.phrases import PHRASES
 from workers.prompt import Case
@@ -11,15 +12,6 @@ from workers.red_flags import red_flags
 
 URGENCIES: tuple[Urgency, ...] = get_args(Urgency)  # most urgent first
 
-# What a label above its threshold asks for at least, whatever a text file says.
-FLOORS: dict[tuple[str, str], Urgency] = {
-    ("skin", "mel"): "within_days",
-    ("skin", "bcc"): "routine",
-    ("skin", "akiec"): "routine",
-    ("abdominal-xray", "pneumoperitoneum"): "emergency",
-    ("abdominal-xray", "pyloric_stenosis"): "within_24h",
-    ("abdominal-xray", "air_fluid_level"): "within_24h",
-}
 UNDECIDED: Urgency = "routine"  # an unclear picture is looked at by somebody, it is never waved through
 SELF_CARE_FROM = 0.9  # below this probability nobody is told to just watch
 DOUBTS = frozenset({"low_quality", "out_of_distribution"})
@@ -45,9 +37,10 @@ def most_urgent(levels: Sequence[Urgency]) -> Urgency:
 
 
 def level(label: str, case: Case) -> Urgency:
-    """How soon this label asks to be seen: its text's word, and never less than its floor."""
+    """How soon this label asks to be seen: its text's word, and never less than the catalog's."""
     levels = [p.urgency for p in case.passages if p.label == label and p.urgency][:1]
-    levels += [FLOORS[key]] if (key := (case.pipeline, label)) in FLOORS else []
+    known = (known for head in PIPELINES[case.pipeline].heads for known in head.labels)
+    levels += [one.urgency for one in known if one.code == label and one.urgency]
     return most_urgent(levels or [UNDECIDED])
 
 

@@ -167,6 +167,23 @@ def test_how_soon_follows_from_the_findings(flagged, probabilities, warnings, le
     assert answer(case(flagged, warnings=warnings, **probabilities)).urgency == level
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_label_without_a_text_of_ours_is_said_to_have_none(lang):
+    one = case(["nv", "mel"], lang, nv=0.7, mel=0.2)
+    names = [PIPELINES["skin"].label(code).name(lang) for code in ("nv", "mel")]
+    assert "{names}" not in answer(one).text
+    assert PHRASES[lang].no_text.split("{")[0] not in answer(one).text
+    half = dataclasses.replace(one, passages=tuple(p for p in one.passages if p.label == "mel"))
+    assert PHRASES[lang].no_text.format(names=names[0]) in answer(half).text
+    bare = dataclasses.replace(one, passages=())
+    assert PHRASES[lang].no_text.format(names=", ".join(names)) in answer(bare).text
+
+
+def test_what_is_not_interpreted_needs_no_text():
+    one = dataclasses.replace(case(["nv"], warnings=[STRANGE], nv=0.97), passages=())
+    assert "no text" not in answer(one).text
+
+
 def test_melanoma_above_threshold_keeps_its_floor_without_any_text():
     one = dataclasses.replace(case(["mel"], mel=0.3), passages=())
     assert floor(one) == "within_days"

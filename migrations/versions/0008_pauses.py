@@ -1,4 +1,4 @@
-"""texts that an operator adds"""
+"""pauses of pipelines and lanes"""
 
 from typing import Any
 
@@ -31,23 +31,15 @@ def text_(length: int) -> sa.types.TypeEngine[str]:
 
 def upgrade() -> None:
     op.create_table(
-        "texts",
-        sa.Column("id", ascii_(36), nullable=False),
-        sa.Column("key_sha256", ascii_(64), nullable=False),
-        sa.Column("sha256", ascii_(64), nullable=False),
-        sa.Column("file", text_(255), nullable=False),
-        sa.Column("title", text_(200), nullable=False),
-        sa.Column("source", text_(200), nullable=False),
-        sa.Column("url", ascii_(2000), nullable=True),
-        sa.Column("date", ascii_(10), nullable=False),
-        sa.Column("lang", ascii_(2), nullable=False),
-        sa.Column("passages", sa.JSON(), nullable=False),
-        sa.Column("added_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_texts"),
+        "pauses",
+        sa.Column("pipeline", ascii_(64), nullable=False),
+        sa.Column("lane", ascii_(16), nullable=False),
+        sa.Column("note", text_(255), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("pipeline", "lane", name="pk_pauses"),
         **TABLE,
     )
-    op.create_index("uq_texts_key", "texts", ["key_sha256"], unique=True)
 
 
 def downgrade() -> None:
-    op.drop_table("texts")
+    op.drop_table("pauses")
