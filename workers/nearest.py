@@ -44,5 +44,5 @@ def _may_be_quoted(passage: Passage, case: Case) -> bool:
 @cache
 def index(pipeline: str, lang: Lang) -> Index:
     """All of our own passages of a pipeline in a language."""
-    texts = [library()[pipeline, label.code] for label in PIPELINES[pipeline].labels]
-    return Index([passage for text in texts for passage in passages(pipeline, text, lang)], lang)
+    texts = (library().get((pipeline, label.code)) for label in PIPELINES[pipeline].labels)
+    return Index([passage for text in texts if text for passage in passages(pipeline, text, lang)], lang)
