@@ -18,7 +18,7 @@ from markdown_it.token import Token
 
 from shared.catalog import LANGUAGES, Lang
 from shared.language import detect
-from shared.sentences import sentences
+from shared.sentences import whole_sentences
 
 SUFFIXES = (".md", ".markdown", ".txt")
 LARGEST_BYTES = 512 * 1024
@@ -233,7 +233,7 @@ def _pieces(paragraph: str) -> Iterator[str]:
     if len(paragraph) <= PASSAGE:
         yield from [paragraph] if paragraph else []
         return
-    for sentence in sentences(paragraph):
+    for sentence in whole_sentences(paragraph):
         while sentence:
             yield sentence[:LONGEST_PASSAGE]
             sentence = sentence[LONGEST_PASSAGE:]

@@ -8,7 +8,7 @@ from datetime import date
 from shared import texts
 from shared.catalog import LANGUAGES, Lang
 from shared.database import Database
-from shared.sentences import sentences
+from shared.sentences import whole_sentences
 from shared.tables import TextRow
 from workers.knowledge import Passage, Quote
 from workers.label_texts import Source
@@ -65,7 +65,7 @@ def passages(row: TextRow) -> list[Passage]:
             label="",
             topic="added",
             title=row.title,
-            quotes=tuple(Quote(sentence, source) for sentence in sentences(text)),
+            quotes=tuple(Quote(sentence, source) for sentence in whole_sentences(text)),
             department=None,
             urgency=None,
             date=date.fromisoformat(row.date),
