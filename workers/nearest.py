@@ -4,11 +4,11 @@ from collections.abc import Collection
 from functools import cache
 
 from shared.catalog import PIPELINES, Lang
-from workers.knowledge import Passage, library, passages
+from workers.knowledge import WORTH_READING, Passage, library, passages
 from workers.prompt import Case
 from workers.ranking import Index
 from workers.said import soothing
-from workers.urgency import URGENCIES, deciding_label, level
+from workers.urgency import URGENCIES, deciding_label, level, measured
 
 QUOTED = 2  # passages; more would bury what to do
 
@@ -35,10 +35,18 @@ def nearest(case: Case, said: Collection[str]) -> list[Passage]:
 def _may_be_quoted(passage: Passage, case: Case) -> bool:
     if passage.added:
         return not soothing(passage.text)
+    if not _likely(passage.label, case):
+        return False
     decides = deciding_label(case)
     return decides is not None and URGENCIES.index(level(passage.label, case)) <= URGENCIES.index(
         level(decides, case)
     )
+
+
+def _likely(label: str, case: Case) -> bool:
+    """What the picture hardly shows is not brought up."""
+    likely = {f.label for f in case.findings if f.above_threshold or f.probability >= WORTH_READING}
+    return label in likely or label in measured(case)
 
 
 @cache
