@@ -14,6 +14,7 @@ from api import (
     health,
     jobs,
     limits,
+    messages,
     operate,
     page,
     pipelines,
@@ -54,7 +55,7 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     limits.install(app, settings)
     audited.install(app, settings)
     resources = (
-        jobs, deliveries, events, reviews, report, batches, uploads, pipelines, sessions, about, health, operate,
+        jobs, deliveries, events, messages, reviews, report, batches, uploads, pipelines, sessions, about, health, operate,
     )  # fmt: skip
     for resource in resources:
         app.register_api(resource.api)

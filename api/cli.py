@@ -171,6 +171,34 @@ def rerun(
 
 
 @app.command()
+def ask(
+    id: Id,
+    text: Annotated[str, typer.Argument(help="The question.")],
+    lang: LangName = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Ask again about a job that has succeeded."""
+    with server() as client:
+        message = client.ask(id, text, lang=lang)
+        if wait:
+            _watch(client, message.id, as_json)
+        else:
+            _show(client, message, as_json, brief=True)
+
+
+@app.command()
+def messages(id: Id, as_json: AsJson = False) -> None:
+    """Show what was asked again about a job, the oldest first."""
+    with server() as client:
+        found = client.messages(id)
+        for message in found:
+            _show(client, message, as_json)
+        if not found and not as_json:
+            say("Nothing was asked again: medq ask ID TEXT")
+
+
+@app.command()
 def erase(id: Id, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask back.")] = False) -> None:
     """Erase a job's picture, question, findings and answer for good."""
     if not yes:

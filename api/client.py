@@ -114,6 +114,24 @@ class Client(BatchClient, OperateClient):
         """Forget the picture, the question and everything found; the bare row stays."""
         self.send("DELETE", _path(id))
 
+    def ask(
+        self,
+        id: str,
+        text: str,
+        *,
+        lang: str | None = None,
+        external: bool = True,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Ask again about a job that has succeeded; the message is a job itself, to watch or wait for."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        body = {"text": text, "lang": lang, "external": external}
+        return parsed(Job, self.send("POST", f"{_path(id)}/messages", json=body, headers=headers))
+
+    def messages(self, id: str) -> tuple[Job, ...]:
+        """What was asked again about a job, the oldest first."""
+        return tuple(parsed(JobList, self.send("GET", f"{_path(id)}/messages")).items)
+
     def review(
         self,
         id: str,

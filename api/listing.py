@@ -137,6 +137,9 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
     # A batch is one owner's: its own index finds its jobs, and the owner's must not be taken instead.
     mine = func.coalesce(JobRow.owner, "") if wanted.batch_id else JobRow.owner
     found: list[ColumnElement[bool]] = [mine == owner()]
+    if not wanted.batch_id:
+        # Messages stand with the job that they are about. Hidden from the planner: the owner's index is the right one.
+        found.append(func.coalesce(JobRow.message_of, "") == "")
     if wanted.cursor and wanted.batch_id:
         last = (
             select(JobRow.entry).where(JobRow.id == wanted.cursor, JobRow.owner == owner()).scalar_subquery()

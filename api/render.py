@@ -60,6 +60,8 @@ def line(text: str, limit: int = 80) -> str:
 def job_view(job: Job, thresholds: Mapping[str, float] | None = None) -> RenderableType:
     """A job as people read it: warnings first, then findings, then words."""
     parts: list[RenderableType] = [_headline(job)]
+    if job.message_of and job.question:
+        parts.append(Text(line(job.question, 1000), style="bold"))
     if job.findings or job.grades or job.segments or job.answer:
         parts.append(Text(NOT_A_DIAGNOSIS, style="italic"))
     parts += [_boxed("Warning", line(w.detail, 500), "yellow") for w in job.warnings]

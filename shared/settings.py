@@ -120,6 +120,7 @@ class Settings:
     min_free_bytes: int = setting(
         2**30, "Nothing more is accepted when the blobs' folder has less space than this", low=0, high=2**50
     )
+    max_messages: int = setting(20, "Messages that may be sent about one job", low=1, high=1_000)
     max_uploads: int = setting(
         64, "Uploads in pieces that an owner may have unfinished at once", low=1, high=10_000
     )

@@ -83,6 +83,7 @@ class JobRow(Row):
         Index("ix_jobs_deadline", "status", "deadline_at"),
         Index("ix_jobs_owner", "owner", "id"),  # an owner's list, newest first
         Index("ix_jobs_kept", "erased_at", "completed_at"),  # retention: what to erase
+        Index("uq_jobs_turn", "message_of", "turn", unique=True),  # of two messages sent at once one is taken
         TABLE,
     )
 
@@ -94,6 +95,8 @@ class JobRow(Row):
     custom_id: Mapped[str | None] = mapped_column(text_(255))  # the client's own
     true_label: Mapped[str | None] = mapped_column(Ascii(64))  # what the manifest knows it to be
     retry_of: Mapped[str | None] = mapped_column(Ascii(36))
+    message_of: Mapped[str | None] = mapped_column(Ascii(36))  # the job that this one asks about again
+    turn: Mapped[int | None] = mapped_column(Integer())  # its number among that job's messages, from 1
 
     # What was asked
     pipeline: Mapped[str] = mapped_column(Ascii(64))

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from shared.catalog import Lang
 from shared.drafts import Draft
 from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway
+from shared.messages import Thread
 from shared.queue import Hints
 from shared.schemas import Answer, Check, Finding, Grade, Segment, Warning
 from shared.sentences import sentences
@@ -19,7 +20,7 @@ from workers import checks
 from workers.attempt import Found
 from workers.knowledge import measured_labels, names_of, retrieve
 from workers.llm import Completion, LanguageModel
-from workers.prompt import Case, Prompt, build_prompt, corrected
+from workers.prompt import Case, Prompt, Turn, build_prompt, corrected
 from workers.redact import redacted
 from workers.reference import language_model_answer, reference_answer, refused
 from workers.reply import NotAReply, parse
@@ -33,29 +34,45 @@ T = TypeVar("T", bound=BaseModel)
 log = structlog.get_logger(__name__)
 
 
-def case_of(job: JobRow, shelf: Shelf | None = None) -> Case:
-    """All that the answer may rest on, out of the row and the texts that an operator added."""
-    found = tuple(Finding.model_validate(finding) for finding in job.findings or ())
-    segments, grades = _parsed(Segment, job.segments), _parsed(Grade, job.grades)
-    measured = () if found else measured_labels(job.pipeline, segments, grades)
+def case_of(job: JobRow, shelf: Shelf | None = None, thread: Thread | None = None) -> Case:
+    """All that the answer may rest on: the row, or the one that a message is about, and texts that were added."""
+    seen = thread.root if thread else job
+    found = tuple(Finding.model_validate(finding) for finding in seen.findings or ())
+    segments, grades = _parsed(Segment, seen.segments), _parsed(Grade, seen.grades)
+    measured = () if found else measured_labels(seen.pipeline, segments, grades)
     question, lang = job.question or "", cast(Lang, job.lang)
-    passages = retrieve(job.pipeline, found, question, lang, measured=measured)
+    passages = retrieve(seen.pipeline, found, question, lang, measured=measured)
     if shelf:
         matter = [*(finding.label for finding in found if finding.above_threshold), *measured]
-        passages += shelf.nearest(question, names_of(job.pipeline, matter), lang)
+        passages += shelf.nearest(question, names_of(seen.pipeline, matter), lang)
     return Case(
-        pipeline=job.pipeline,
+        pipeline=seen.pipeline,
         question=question,
         lang=lang,
-        age=job.age,
-        sex=job.sex,  # type: ignore[arg-type]
-        site=job.site,
+        age=seen.age,
+        sex=seen.sex,  # type: ignore[arg-type]
+        site=seen.site,
         findings=found,
-        warnings=tuple(Warning.model_validate(warning) for warning in job.warnings or ()),
+        warnings=tuple(Warning.model_validate(warning) for warning in seen.warnings or ()),
         segments=segments,
         grades=grades,
         passages=tuple(passages),
+        thread=_turns(thread),
     )
+
+
+def _turns(thread: Thread | None) -> tuple[Turn, ...] | None:
+    """Every question counts, answered or not: it may have told of danger."""
+    if thread is None:
+        return None
+    rows = (thread.root, *thread.earlier)
+    return tuple(Turn(row.question or "", (row.answer or {}).get("text", "")) for row in rows)
+
+
+def _without_names(case: Case) -> Case:
+    """What leaves the house; answers hold nothing that a person wrote."""
+    thread = case.thread and tuple(replace(turn, question=redacted(turn.question)) for turn in case.thread)
+    return replace(case, question=redacted(case.question), thread=thread)
 
 
 def _parsed(body: type[T], column: list[Any] | None) -> tuple[T, ...] | None:
@@ -90,8 +107,10 @@ class AnswerStage:
         hints: Hints | None = None,
         longest_wait_s: float = 600.0,
         shelf: Shelf | None = None,
+        before: Callable[[JobRow], Thread | None] = lambda _: None,
     ) -> None:
-        self._shelf = shelf
+        """`before` finds the thread that a message stands in."""
+        self._shelf, self._before = shelf, before
         self._model, self._max_attempts, self._hints = model, max_attempts, hints
         self._longest_wait_s = longest_wait_s
 
@@ -103,8 +122,8 @@ class AnswerStage:
         return self._model is not None
 
     def _answer(self, job: JobRow, lost: Callable[[], bool]) -> Found:
-        case = case_of(job, self._shelf)
-        prompt = build_prompt(replace(case, question=redacted(case.question)), lowest=floor(case))
+        case = case_of(job, self._shelf, self._before(job))
+        prompt = build_prompt(_without_names(case), lowest=floor(case))
         if self._model is None:
             return _found(job, reference_answer(case, prompt))
         if reason := unasked(job, case):

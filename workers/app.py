@@ -11,13 +11,14 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import structlog
 from celery.signals import worker_shutting_down
 
-from shared import logs
+from shared import logs, messages
 from shared.catalog import PIPELINES
 from shared.database import Database, connect
 from shared.errors import ServiceError, SettingsError
@@ -96,7 +97,10 @@ def answer(settings: Settings) -> None:
     figures = Figures()
     model = make_providers(settings, figures)
     db = connect(settings.sqlalchemy_url)
-    stage = AnswerStage(model, settings.max_attempts, Hints(settings), settings.answer_wait_s, Shelf(db))
+    thread = partial(messages.before, db)
+    stage = AnswerStage(
+        model, settings.max_attempts, Hints(settings), settings.answer_wait_s, Shelf(db), thread
+    )
     queues = [queue_name("answer", "all", lane) for lane in LANES]
     serve(stage, queues, settings.answer_threads, settings, figures)
     db.close()

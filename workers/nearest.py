@@ -35,7 +35,7 @@ def nearest(case: Case, said: Collection[str]) -> list[Passage]:
 def _may_be_quoted(passage: Passage, case: Case) -> bool:
     if passage.added:
         return not soothing(passage.text)
-    if not _likely(passage.label, case):
+    if case.thread is None and not _likely(passage.label, case):
         return False
     decides = deciding_label(case)
     return decides is not None and URGENCIES.index(level(passage.label, case)) <= URGENCIES.index(
@@ -44,7 +44,7 @@ def _may_be_quoted(passage: Passage, case: Case) -> bool:
 
 
 def _likely(label: str, case: Case) -> bool:
-    """What the picture hardly shows is not brought up."""
+    """What the picture hardly shows is not brought up, unless somebody asks about it again."""
     likely = {f.label for f in case.findings if f.above_threshold or f.probability >= WORTH_READING}
     return label in likely or label in measured(case)
 
