@@ -5,6 +5,7 @@ from flask_openapi3.openapi import OpenAPI
 
 from api import (
     about,
+    agreement,
     audited,
     batches,
     deliveries,
@@ -55,7 +56,7 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     limits.install(app, settings)
     audited.install(app, settings)
     resources = (
-        jobs, deliveries, events, messages, reviews, report, batches, uploads, pipelines, sessions, about, health, operate,
+        jobs, deliveries, events, messages, reviews, agreement, report, batches, uploads, pipelines, sessions, about, health, operate,
     )  # fmt: skip
     for resource in resources:
         app.register_api(resource.api)

@@ -124,12 +124,16 @@ def watch(id: AnyId, as_json: AsJson = False) -> None:
 def list_jobs(
     status: Annotated[JobStatus | None, typer.Option(help="Only jobs with this status.")] = None,
     pipeline: Annotated[str | None, typer.Option(help="Only jobs of this pipeline.")] = None,
+    unreviewed: Annotated[
+        bool, typer.Option("--unreviewed", help="Only what nobody has reviewed yet.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
     with server() as client:
-        found = client.list(status=status, pipeline=pipeline, page=min(limit, 200))
+        reviewed = False if unreviewed else None
+        found = client.list(status=status, pipeline=pipeline, reviewed=reviewed, page=min(limit, 200))
         shown = [job for _, job in zip(range(limit), found, strict=False)]
         if as_json:
             for job in shown:

@@ -20,6 +20,8 @@ from api.transport import (
 from shared.lifecycle import TERMINAL
 from shared.schemas import (
     About,
+    AgreementInfo,
+    AgreementList,
     AnswerWhen,
     Explain,
     Job,
@@ -148,6 +150,11 @@ class Client(BatchClient, OperateClient):
         """What was said of a job's findings, the newest first."""
         return tuple(parsed(ReviewList, self.send("GET", f"{_path(id)}/reviews")).items)
 
+    def agreement(self, pipeline: str | None = None) -> tuple[AgreementInfo, ...]:
+        """How often reviews agree with what was found, by label and by network, the most reviewed first."""
+        params = {"pipeline": pipeline} if pipeline else {}
+        return tuple(parsed(AgreementList, self.send("GET", "/v1/agreement", params=params)).items)
+
     def report(self, id: str) -> dict[str, Any]:
         """The job as a FHIR R4 DiagnosticReport."""
         found: dict[str, Any] = self.send("GET", f"{_path(id)}/report.fhir.json").json()
@@ -177,11 +184,13 @@ class Client(BatchClient, OperateClient):
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         q: str | None = None,
+        reviewed: bool | None = None,
         page: int = 50,
     ) -> Iterator[Job]:
         """Every job that matches, newest first, fetched `page` at a time as they are asked for."""
         wanted = {
             "status": status, "pipeline": pipeline, "q": q, "limit": page,
+            "reviewed": None if reviewed is None else str(reviewed).lower(),
             "created_after": created_after and created_after.isoformat(),
             "created_before": created_before and created_before.isoformat(),
         }  # fmt: skip

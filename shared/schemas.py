@@ -304,6 +304,27 @@ class MessageRequest(Request):
     external: bool = True  # false: no language model sees it; nor does one where the job said so
 
 
+class AgreementInfo(Body):
+    """How often reviews agree with one label of one network."""
+
+    pipeline: str
+    label: str | None  # the first finding's; null where nothing was named
+    model: str | None
+    version: str | None
+    sha256: str | None
+    reviewed: int
+    agreed: int
+    disagreed: int
+    share: float
+    interval: tuple[float, float]  # of 95 %
+    instead: dict[str, int]  # what it was said to be, the most frequent first
+
+
+class AgreementList(Body):
+    items: list[AgreementInfo]
+    next: str | None = None
+
+
 class ReviewRequest(Request):
     """A clinician's word on what was found: right, or not and what it is instead."""
 
