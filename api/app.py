@@ -24,6 +24,7 @@ from api import (
     reviews,
     sessions,
     uploads,
+    usage,
 )
 from api.about import VERSION
 from api.multipart import OVERHEAD_BYTES
@@ -56,7 +57,7 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     limits.install(app, settings)
     audited.install(app, settings)
     resources = (
-        jobs, deliveries, events, messages, reviews, agreement, report, batches, uploads, pipelines, sessions, about, health, operate,
+        jobs, deliveries, events, messages, reviews, agreement, report, batches, uploads, pipelines, sessions, about, health, operate, usage,
     )  # fmt: skip
     for resource in resources:
         app.register_api(resource.api)

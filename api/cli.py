@@ -25,7 +25,7 @@ from api.console import (
     server,
 )
 from api.follow import Report, each
-from api.render import job_view, jobs_table, pipelines_table, plain
+from api.render import job_view, jobs_table, pipelines_table, plain, usage_table
 from shared.lifecycle import TERMINAL
 from shared.schemas import Explain, Job, JobStatus
 
@@ -224,6 +224,20 @@ def pipelines(as_json: AsJson = False) -> None:
             return
         for pipeline in found:
             print_json(pipeline.model_dump(mode="json"))
+
+
+@app.command()
+def usage(
+    month: Annotated[str | None, typer.Option(help="Such as 2026-11; by default this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what language models took for your jobs in a month."""
+    with server() as client:
+        found = client.usage(month)
+        if as_json:
+            print_json(found.model_dump(mode="json"))
+        else:
+            out().print(usage_table(found))
 
 
 def _watch(client: Client, id: str, as_json: bool) -> None:

@@ -32,6 +32,7 @@ from shared.schemas import (
     Review,
     ReviewList,
     Sex,
+    Usage,
 )
 
 __all__ = ["Client", "ClientError", "ProblemError", "UnexpectedAnswer", "Unreachable"]
@@ -154,6 +155,10 @@ class Client(BatchClient, OperateClient):
         """How often reviews agree with what was found, by label and by network, the most reviewed first."""
         params = {"pipeline": pipeline} if pipeline else {}
         return tuple(parsed(AgreementList, self.send("GET", "/v1/agreement", params=params)).items)
+
+    def usage(self, month: str | None = None) -> Usage:
+        """What language models took for your jobs in a month such as 2026-11, by default this one."""
+        return parsed(Usage, self.send("GET", "/v1/usage", params={"month": month} if month else {}))
 
     def report(self, id: str) -> dict[str, Any]:
         """The job as a FHIR R4 DiagnosticReport."""

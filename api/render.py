@@ -12,7 +12,7 @@ from rich.text import Text
 
 from shared.catalog import Urgency
 from shared.lifecycle import TERMINAL
-from shared.schemas import Answer, Citation, Finding, Grade, Job, PipelineInfo, Segment
+from shared.schemas import Answer, Citation, Finding, Grade, Job, PipelineInfo, Segment, Usage
 
 BAR_CELLS = 24
 READING_WIDTH = 96  # columns; longer lines tire the eye
@@ -229,6 +229,26 @@ def pipelines_table(pipelines: Iterable[PipelineInfo]) -> Table:
             Text(line(pipeline.name)),
             Text("yes", "green") if pipeline.available else Text("no", "yellow"),
             Text(line(labels if pipeline.available else lacks, 200)),
+        )
+    return table
+
+
+def usage_table(usage: Usage) -> Table:
+    cap = f" of {usage.cap:,}" if usage.cap else ""
+    cost = f", cost {usage.cost:.2f}" if usage.cost is not None else ""
+    table = Table(
+        "Model",
+        "Calls",
+        "Tokens in",
+        "Tokens out",
+        "Cost",
+        box=None,
+        title=f"{usage.month}: {usage.tokens:,}{cap} tokens{cost}",
+    )
+    for one in usage.items:
+        price = "" if one.cost is None else f"{one.cost:.2f}"
+        table.add_row(
+            line(one.model), *(f"{n:,}" for n in (one.calls, one.input_tokens, one.output_tokens)), price
         )
     return table
 

@@ -325,6 +325,26 @@ class AgreementList(Body):
     next: str | None = None
 
 
+class ModelUsage(Body):
+    """What one language model took in a month."""
+
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost: float | None  # in the currency of the server's prices; null: it knows none for this model
+
+
+class Usage(Body):
+    """What language models took for an owner's jobs in a month, and how much they may."""
+
+    month: str
+    tokens: int
+    cap: int | None  # tokens a month; null: none
+    cost: float | None  # null when a model has no price
+    items: list[ModelUsage]
+
+
 class ReviewRequest(Request):
     """A clinician's word on what was found: right, or not and what it is instead."""
 

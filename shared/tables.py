@@ -318,6 +318,20 @@ class TextRow(Row):
     added_at: Mapped[int]
 
 
+class UsageRow(Row):
+    """What one language model took for one owner in one month. Written by shared/usage.py."""
+
+    __tablename__ = "usage"
+    __table_args__ = (TABLE,)
+
+    owner: Mapped[str] = mapped_column(Ascii(64), primary_key=True)
+    month: Mapped[str] = mapped_column(Ascii(7), primary_key=True)  # in UTC, such as 2026-11
+    model: Mapped[str] = mapped_column(text_(128), primary_key=True)
+    calls: Mapped[int]
+    input_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+
+
 class IdempotencyRow(Row):
     """A submit that may be repeated for 24 hours."""
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -20,6 +21,7 @@ from workers import checks
 from workers.attempt import Found
 from workers.knowledge import measured_labels, names_of, retrieve
 from workers.llm import Completion, LanguageModel
+from workers.meter import Meter
 from workers.prompt import Case, Prompt, Turn, build_prompt, corrected
 from workers.redact import redacted
 from workers.reference import language_model_answer, reference_answer, refused
@@ -108,9 +110,10 @@ class AnswerStage:
         longest_wait_s: float = 600.0,
         shelf: Shelf | None = None,
         before: Callable[[JobRow], Thread | None] = lambda _: None,
+        meter: Meter | None = None,
     ) -> None:
-        """`before` finds the thread that a message stands in."""
-        self._shelf, self._before = shelf, before
+        """`before` finds the thread that a message stands in; `meter` counts what owners' calls cost."""
+        self._shelf, self._before, self._meter = shelf, before, meter
         self._model, self._max_attempts, self._hints = model, max_attempts, hints
         self._longest_wait_s = longest_wait_s
 
@@ -126,10 +129,10 @@ class AnswerStage:
         prompt = build_prompt(_without_names(case), lowest=floor(case))
         if self._model is None:
             return _found(job, reference_answer(case, prompt))
-        if reason := unasked(job, case):
+        if reason := unasked(job, case) or self._used_up(job):
             return _found(job, reference_answer(case, prompt, reason))
         try:
-            answer = ask(self._model, case, prompt, lost)
+            answer = ask(self._model, case, prompt, lost, partial(self._count, job))
         except ModelsAway as error:
             if _waited_s(job) < self._longest_wait_s:
                 raise
@@ -147,6 +150,13 @@ class AnswerStage:
             return _found(job, answer, without_model=True)
         self._tell(job, answer.text)
         return _found(job, answer)
+
+    def _used_up(self, job: JobRow) -> str | None:
+        return self._meter.refusal(job.owner) if self._meter else None
+
+    def _count(self, job: JobRow, prompt: Prompt, completion: Completion) -> None:
+        if self._meter:
+            self._meter.count(job.owner, prompt, completion)
 
     def _tell(self, job: JobRow, text: str) -> None:
         """Sentence by sentence to people who watch; only now, since a reply is checked as a whole.
@@ -172,14 +182,21 @@ def unasked(job: JobRow, case: Case) -> str | None:
     return refused(case)
 
 
-def ask(model: LanguageModel, case: Case, prompt: Prompt, lost: Callable[[], bool]) -> Answer:
-    """A reply that passed every check, at the second try at the latest.
+def ask(
+    model: LanguageModel,
+    case: Case,
+    prompt: Prompt,
+    lost: Callable[[], bool],
+    count: Callable[[Prompt, Completion], None],
+) -> Answer:
+    """A reply that passed every check, at the second try at the latest; `count` hears of every call.
 
     Raises: Withheld; and what the model raises
     """
     asked, used = prompt, Completion("", "")
     for left in reversed(range(TRIES)):
         completion = model.complete(asked, should_stop=lost)
+        count(asked, completion)
         used = _added(used, completion)
         outcomes, reasons, answer = judge(case, prompt, used)
         if answer is not None:

@@ -33,6 +33,7 @@ from workers.attempt import Attempts, Stage
 from workers.beside import Beside
 from workers.consume import consume
 from workers.memory import keep_memory
+from workers.meter import Meter
 from workers.providers import make_providers
 from workers.red_flags import load
 from workers.refill import Refiller
@@ -97,9 +98,14 @@ def answer(settings: Settings) -> None:
     figures = Figures()
     model = make_providers(settings, figures)
     db = connect(settings.sqlalchemy_url)
-    thread = partial(messages.before, db)
     stage = AnswerStage(
-        model, settings.max_attempts, Hints(settings), settings.answer_wait_s, Shelf(db), thread
+        model,
+        settings.max_attempts,
+        Hints(settings),
+        settings.answer_wait_s,
+        shelf=Shelf(db),
+        before=partial(messages.before, db),
+        meter=Meter(db, settings.owner_tokens_a_month),
     )
     queues = [queue_name("answer", "all", lane) for lane in LANES]
     serve(stage, queues, settings.answer_threads, settings, figures)

@@ -49,6 +49,7 @@ NOBODYS = frozenset(
         "q",
         "bom",
         "images",
+        "month",
         "reviewed",
     }
 )
