@@ -59,7 +59,7 @@ def counted(rows: Sequence[Row[Any]]) -> list[Agreement]:
         model = row.model or {}
         label = row.findings[0]["label"] if row.findings else None
         key = (row.pipeline, label, model.get("name"), model.get("version"), model.get("sha256"))
-        group = found.setdefault(key, Agreement(*key))  # type: ignore[arg-type]
+        group = found.setdefault(key, Agreement(*key))
         if row.verdict == "agree":
             group.agreed += 1
         else:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import cast
 from urllib.parse import urlsplit
 
 from markdown_it import MarkdownIt
@@ -199,7 +198,7 @@ def _lang(value: str | None, text: str, name: str) -> Lang:
         return detect(text)
     if value not in LANGUAGES:
         raise TextFileError(f"{name}: lang must be one of {', '.join(LANGUAGES)}, not {value[:40]!r}")
-    return cast(Lang, value)
+    return value
 
 
 def _markdown(body: str) -> Iterator[str]:
