@@ -55,9 +55,6 @@ BY_CONTENT = {
     "POST /v1/uploads/{upload_id}": [400, 413, 415, 423, 460],
     "POST /v1/uploads": [400, 413, 415, 460],
     "DELETE /v1/uploads/{upload_id}": [],
-    "PUT /v1/pauses/{pipeline}/{lane}": [400],  # which pipelines there are
-    "DELETE /v1/pauses/{pipeline}/{lane}": [400],
-    "POST /v1/requeue": [400],
     "POST /v1/session": [],
 }
 schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
