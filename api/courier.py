@@ -88,6 +88,7 @@ class Courier:
             final=status == GONE,
         )
         webhooks.note(self._room.db, due, went)
+        self._room.metrics.tried(_outcome(due, went), went.took_s)
         log.info("webhook", job_id=due.job_id, delivery_id=due.id, status=status, error=error)
 
     def _send(self, due: Due, body: bytes) -> tuple[int | None, str | None]:
@@ -110,3 +111,10 @@ class Courier:
             return None, f"no answer within {LIMIT_S:.0f} s"
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
             return None, f"not reached: {type(error).__name__}"
+
+
+def _outcome(due: Due, went: Try) -> str:
+    """As /metrics counts it."""
+    if went.delivered:
+        return "delivered"
+    return "failed" if went.final or due.tries + 1 >= webhooks.TRIES else "again"

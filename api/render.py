@@ -10,8 +10,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from shared.catalog import Urgency
 from shared.lifecycle import TERMINAL
-from shared.schemas import Answer, Citation, Finding, Grade, Job, PipelineInfo, Segment, Urgency
+from shared.schemas import Answer, Citation, Finding, Grade, Job, PipelineInfo, Segment
 
 BAR_CELLS = 24
 READING_WIDTH = 96  # columns; longer lines tire the eye

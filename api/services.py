@@ -58,7 +58,7 @@ class Services:
             waiters=Waiters(db, hints, limit=settings.api_threads // 2),
             availability=Availability(settings.models_path),
             pace=pace,
-            metrics=Metrics(db),
+            metrics=Metrics(db, settings),
             presence=Presence(settings),
             transfers=Slots(settings.api_threads // 4),
             keys=KeyRing(db),
@@ -77,6 +77,7 @@ class Services:
         self.dispatcher.close()
         self.presence.close()
         self.hints.close()
+        self.metrics.close()
         self.db.close()
 
 

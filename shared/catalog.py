@@ -6,11 +6,17 @@ from typing import Literal
 Lang = Literal["en", "ko", "fr"]
 LANGUAGES: tuple[Lang, ...] = ("en", "ko", "fr")
 HeadKind = Literal["classify", "grade", "segment"]
+Urgency = Literal["emergency", "within_24h", "within_days", "routine", "self_care"]
+SKIN_MODALITIES = frozenset({"dermoscopy"})  # pictures of one spot on the skin
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a head can say; `aliases` are older names that importers accept."""
+    """What a head can say; `aliases` are older names that importers accept.
+
+    `urgency` is the least that a finding of it asks for, whatever a text says. What must not be missed has a
+    `sensitivity`: its threshold flags this share of its pictures in `val`.
+    """
 
     code: str
     en: str
@@ -18,6 +24,8 @@ class Label:
     fr: str
     aliases: tuple[str, ...] = ()
     colour: tuple[int, int, int] | None = None  # red, green, blue in masks and overlays; None: not drawn
+    urgency: Urgency | None = None
+    sensitivity: float | None = None  # None: where sensitivity and specificity add up to most
 
     def name(self, lang: Lang) -> str:
         return {"en": self.en, "ko": self.ko, "fr": self.fr}[lang]
@@ -63,6 +71,11 @@ class Pipeline:
         return next((head for head in self.heads if head.kind == "classify"), None)
 
     @property
+    def of_skin(self) -> bool:
+        """Whether it looks at one spot on the skin, so that an answer may speak of it and name a dermatologist."""
+        return self.modality in SKIN_MODALITIES
+
+    @property
     def group(self) -> str:
         """Workers consume groups: one per set of weights that load together."""
         return self.name
@@ -81,11 +94,12 @@ SKIN_LABELS = (
         "Actinic keratoses / intraepithelial carcinoma",
         "광선각화증",
         "Kératoses actiniques / carcinome intraépithélial",
+        urgency="routine",
     ),
-    Label("bcc", "Basal cell carcinoma", "기저세포암", "Carcinome basocellulaire"),
+    Label("bcc", "Basal cell carcinoma", "기저세포암", "Carcinome basocellulaire", urgency="routine"),
     Label("bkl", "Benign keratosis-like lesions", "지루각화증", "Lésions bénignes de type kératose"),
     Label("df", "Dermatofibroma", "피부섬유종", "Dermatofibrome", aliases=("섬유종",)),
-    Label("mel", "Melanoma", "흑색종", "Mélanome"),
+    Label("mel", "Melanoma", "흑색종", "Mélanome", urgency="within_days", sensitivity=0.90),
     Label("nv", "Melanocytic nevi", "모반(점)", "Nævus mélanocytaires", aliases=("반점",)),
     Label("vasc", "Vascular lesions", "혈관종", "Lésions vasculaires"),
 )
@@ -129,9 +143,25 @@ SCALP_SITES = ("crown", "left", "right", "back", "unknown")
 RED, GREEN, BLUE, YELLOW, CYAN = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)
 ABDOMINAL_LABELS = (
     Label("normal", "Normal", "증상 없음", "Normal"),
-    Label("pyloric_stenosis", "Pyloric stenosis", "유문협착증", "Sténose du pylore", colour=RED),
-    Label("pneumoperitoneum", "Pneumoperitoneum", "기복증", "Pneumopéritoine", colour=GREEN),
-    Label("air_fluid_level", "Air-fluid level", "공기액체층", "Niveau hydro-aérique", colour=BLUE),
+    Label(
+        "pyloric_stenosis",
+        "Pyloric stenosis",
+        "유문협착증",
+        "Sténose du pylore",
+        colour=RED,
+        urgency="within_24h",
+    ),
+    Label(
+        "pneumoperitoneum", "Pneumoperitoneum", "기복증", "Pneumopéritoine", colour=GREEN, urgency="emergency"
+    ),
+    Label(
+        "air_fluid_level",
+        "Air-fluid level",
+        "공기액체층",
+        "Niveau hydro-aérique",
+        colour=BLUE,
+        urgency="within_24h",
+    ),
     Label("constipation", "Constipation", "변비", "Constipation", colour=YELLOW),
 )
 CHEST_LABELS = (

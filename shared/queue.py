@@ -72,7 +72,7 @@ def make_celery(settings: Settings, queues: Iterable[str] = ()) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={
             "queue_order_strategy": "priority",  # in the order the queues are named: interactive first
-            "visibility_timeout": 3600,  # longer than any stage's limit; the sweeper is faster anyhow
+            "ack_emulation": False,  # what was taken and is lost comes again from the database, sooner than from Redis
             "socket_timeout": 10,
             "socket_connect_timeout": 2,
             "retry_on_timeout": True,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shared.cards import ModelCard
-from shared.catalog import Lang
+from shared.catalog import Lang, Urgency
 
 QUESTION_LIMIT = 4_000  # characters
 METADATA_LIMIT_BYTES = 2_048
@@ -15,7 +15,6 @@ NOTE_LIMIT = 2_000  # characters
 Sex = Literal["female", "male", "unknown"]
 Explain = Literal["none", "low", "medium", "high"]
 AnswerWhen = Literal["auto", "always", "never"]
-Urgency = Literal["emergency", "within_24h", "within_days", "routine", "self_care"]
 JobStatus = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
 Position = Literal[
     "upper left", "upper middle", "upper right", "middle left", "centre", "middle right",

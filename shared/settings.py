@@ -160,7 +160,7 @@ class Settings:
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where networks run; auto: CUDA if there is one")
     dtype: Literal["auto", "bfloat16", "float32"] = setting(
         "auto",
-        "Arithmetic of the networks; auto: bfloat16 where the device has it and the card shows equal findings",
+        "Arithmetic of the networks; auto: bfloat16 where the device has it and the card shows equal findings; bfloat16 is refused where it does not",
     )
     runtime: Literal["auto", "torch"] = setting(
         "auto",

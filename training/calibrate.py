@@ -1,16 +1,17 @@
 """Temperature and thresholds, chosen on `val` and on nothing else."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.metrics import roc_curve
 
+from shared.catalog import Label
+
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
-
-# What must not be missed is flagged at a fixed sensitivity; the rest where sensitivity and specificity add up to most.
-FIXED_SENSITIVITY = {"mel": 0.90}
 
 
 def temperature(logits: Array, truth: Labels) -> float:
@@ -51,14 +52,14 @@ def threshold_at_best_sum(positive: NDArray[np.bool_], probability: Array) -> fl
     return float(cuts[1:][np.argmax((found - false)[1:])])  # the first cut is infinite: it flags nothing
 
 
-def thresholds(codes: tuple[str, ...], probabilities: Array, truth: Labels) -> dict[str, float]:
+def thresholds(labels: Sequence[Label], probabilities: Array, truth: Labels) -> dict[str, float]:
     """One threshold per label, each one against the rest, rounded down so that no chosen positive is lost."""
     chosen = {}
-    for label, code in enumerate(codes):
-        positive, probability = truth == label, probabilities[:, label]
-        if code in FIXED_SENSITIVITY:
-            cut = threshold_at_sensitivity(positive, probability, FIXED_SENSITIVITY[code])
+    for position, label in enumerate(labels):
+        positive, probability = truth == position, probabilities[:, position]
+        if label.sensitivity:
+            cut = threshold_at_sensitivity(positive, probability, label.sensitivity)
         else:
             cut = threshold_at_best_sum(positive, probability)
-        chosen[code] = float(np.floor(cut * 10_000) / 10_000)
+        chosen[label.code] = float(np.floor(cut * 10_000) / 10_000)
     return chosen

@@ -80,7 +80,7 @@ class Classify(Objective):
         truth = np.concatenate([one[1] for one in evidence])
         card = card.model_copy(update={"temperature": round(temperature(logits, truth), 4)})
         exact = probabilities(torch.from_numpy(logits), card).double().numpy()
-        return card.model_copy(update={"thresholds": thresholds(card.labels, exact, truth)})
+        return card.model_copy(update={"thresholds": thresholds(self.head.labels, exact, truth)})
 
     def deviation(self, card: ModelCard, network: Network, held: Held) -> float:
         coarse = for_inference(network, self.device, torch.bfloat16)

@@ -7,7 +7,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.cards import Architecture, Preprocess
+from shared.catalog import Pipeline
 from training.samples import BadData
+
+CONFIGS = Path(__file__).parent / "configs"
 
 
 class _Settings(BaseModel):
@@ -96,10 +99,25 @@ class TrainConfig(_Settings):
         return Preprocess(size_px=size_px or self.serve_px, crop=self.crop, mean=self.mean, std=self.std)
 
 
-def load_config(path: Path) -> TrainConfig:
-    """Raises: BadData naming each setting that is missing, unknown or out of range."""
+def shipped(pipeline: Pipeline) -> Path:
+    """The folder from which workers take the weights of the pipeline's first head."""
+    return CONFIGS.parents[1] / "workers/models" / pipeline.heads[0].weights
+
+
+def recipe_of(pipeline: Pipeline) -> Path:
+    """The pipeline's own recipe, or the one for its kind of head, which suits any data and is tuned to none."""
+    own = CONFIGS / f"{pipeline.name}.toml"
+    return own if own.is_file() else CONFIGS / "any" / f"{pipeline.heads[0].kind}.toml"
+
+
+def load_config(path: Path, pipeline: str | None = None) -> TrainConfig:
+    """The recipe in `path`; `pipeline` is for one that names none.
+
+    Raises: BadData naming each setting that is missing, unknown or out of range
+    """
+    named = {"pipeline": pipeline} if pipeline else {}
     try:
-        return TrainConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return TrainConfig.model_validate(named | tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise BadData(f"There is no training configuration {path}.") from None
     except (tomllib.TOMLDecodeError, ValidationError) as error:

@@ -18,12 +18,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from shared.cards import Doubt, Interval, Preprocess, load_card, save_card
-from shared.catalog import PIPELINES
+from shared.catalog import PIPELINES, Head
 from shared.doubt import Familiar, Seen, quality, save_familiar, warnings
 from shared.errors import CardMismatch
 from shared.images import Limits, inspect
 from shared.networks import Classifier, load_network
 from shared.preprocess import normalise, to_tensor
+from training.config import shipped
 from training.foreign import Foreign, foreign_pictures
 from training.importers import read_data
 from training.pictures import load_pictures
@@ -47,28 +48,28 @@ class Looked:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    root = Path(__file__).parents[1]
     parser = argparse.ArgumentParser(prog="training.doubt", description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", required=True, choices=sorted(PIPELINES))
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--foreign", nargs="*", type=Path, default=[], help="folders of other pictures")
     parser.add_argument("--model", type=Path, help="folder of card and weights; default: the shipped one")
     options = parser.parse_args(arguments)
-    folder = options.model or root / "workers/models" / options.pipeline
+    pipeline = PIPELINES[options.pipeline]
+    folder = options.model or shipped(pipeline)
     try:
-        samples = read_data(options.data, PIPELINES[options.pipeline])
-        show(teach(folder, samples, foreign_pictures(options.foreign)), Console())
+        samples = read_data(options.data, pipeline)
+        show(teach(folder, pipeline.heads[0], samples, foreign_pictures(options.foreign)), Console())
     except (BadData, CardMismatch) as error:
         sys.exit(f"Cannot teach {options.pipeline} to doubt:\n{error}")
 
 
-def teach(folder: Path, samples: list[Sample], foreign: list[Foreign]) -> Doubt:
+def teach(folder: Path, head: Head, samples: list[Sample], foreign: list[Foreign]) -> Doubt:
     """Fit, choose, measure; writes the numbers beside the weights, and the card.
 
     Half of the foreign pictures choose how many axes are kept, the other half are reported.
     """
     card = load_card(folder)
-    network = load_network(card, PIPELINES[card.name].heads[0], folder)
+    network = load_network(card, head, folder)
     if card.head != "classify" or not isinstance(network, Classifier):
         raise BadData("only a classify head can be taught to doubt")
     known = {split: _look_at_split(network, card.preprocess, samples, split) for split in SPLITS}

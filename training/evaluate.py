@@ -18,6 +18,7 @@ from shared.cards import GradeMetrics, Interval, Metrics, ModelCard, SegmentMetr
 from shared.catalog import PIPELINES
 from shared.errors import CardMismatch
 from shared.networks import load_network
+from training.config import shipped
 from training.feeding import load_held
 from training.importers import read_data
 from training.kinds import objective_for
@@ -27,7 +28,6 @@ from training.samples import SPLITS, BadData, Sample
 
 
 def main(arguments: list[str] | None = None) -> None:
-    root = Path(__file__).parents[1]
     parser = argparse.ArgumentParser(prog="training.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", required=True, choices=sorted(PIPELINES))
     parser.add_argument("--data", required=True, type=Path)
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args(arguments)
     try:
-        folder = options.model or root / "workers/models" / options.pipeline
+        folder = options.model or shipped(PIPELINES[options.pipeline])
         card = load_card(folder)
         card = evaluated(card, folder, options.pipeline, options.data, options.split)
     except (BadData, CardMismatch) as error:

@@ -24,6 +24,7 @@ from shared.images import Limits, decode
 from shared.masks import enlarged, mask_png
 from shared.networks import Network, load_network
 from shared.preprocess import normalise, to_tensor
+from training.config import shipped
 from training.evaluate import show
 from training.importers.files import PICTURES
 from training.kinds import objective_for
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tta", action="store_true", help="average with the mirrored picture")
     parser.add_argument("--label", default="label", help="the csv's column of the truth, which gives figures")
     options = parser.parse_args(arguments)
-    folder = options.model or ROOT / "workers/models" / options.pipeline
+    folder = options.model or shipped(PIPELINES[options.pipeline])
     try:
         head = PIPELINES[options.pipeline].heads[0]
         asker = Asker(load_card(folder), head, folder, options.tta, options.masks, options.embeddings)

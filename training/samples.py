@@ -140,18 +140,25 @@ def repeats(samples: Iterable[Sample]) -> list[str]:
 
 
 def gaps(samples: Sequence[Sample], head: Head, splits: Sequence[str] = SPLITS) -> list[str]:
-    """Splits without a picture, and labels or grades that no training picture has, in words."""
+    """Splits without a picture, and labels or grades that pictures are missing of, in words."""
     train = [sample for sample in samples if sample.split == "train"]
     faults = [f"no picture is in {split}" for split in splits if all(s.split != split for s in samples)]
     if head.kind == "classify":
-        seen = {sample.label for sample in train}
-        faults += [f"no training picture is {x.code}" for n, x in enumerate(head.labels) if n not in seen]
+        faults += [f"no training picture is {code}" for code in _unseen(train, head)]
+    if head.kind == "classify" and "val" in splits:
+        val = [sample for sample in samples if sample.split == "val"]
+        faults += [f"no picture of val is {code}: it has no threshold" for code in _unseen(val, head)]
     if head.kind == "grade":
         for position, condition in enumerate(head.labels):
             known = {sample.grades[position] for sample in train} - {UNKNOWN}
             if len(known) < 2:
                 faults.append(f"{condition.code}: the training pictures have fewer than two of its grades")
     return faults
+
+
+def _unseen(samples: Sequence[Sample], head: Head) -> list[str]:
+    seen = {sample.label for sample in samples}
+    return [label.code for position, label in enumerate(head.labels) if position not in seen]
 
 
 def faults_of(samples: Sequence[Sample], head: Head, *, leaky: bool = False) -> list[str]:

@@ -18,7 +18,7 @@ from rich.console import Console
 from shared.cards import ModelCard
 from shared.catalog import PIPELINES
 from shared.networks import build_network, load_network
-from training.config import TrainConfig, load_config
+from training.config import TrainConfig, load_config, recipe_of, shipped
 from training.crossvalidate import cross_validated
 from training.evaluate import show
 from training.feeding import gather, load_feed, load_held
@@ -35,8 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="training.train", description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", required=True, choices=sorted(PIPELINES))
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--config", type=Path, help="default: training/configs/PIPELINE.toml")
-    parser.add_argument("--out", type=Path, help="for card and weights; default: workers/models/PIPELINE")
+    parser.add_argument("--config", type=Path, help="default: the pipeline's in training/configs")
+    parser.add_argument("--out", type=Path, help="for card and weights; default: as workers look for them")
     parser.add_argument(
         "--run-folder", type=Path, help="for split, history and checkpoint; default: runs/PIPELINE"
     )
@@ -44,11 +44,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--nodes", type=int, default=1, help="machines, under torchrun")
     options = parser.parse_args(arguments)
     try:
-        config = load_config(options.config or ROOT / f"training/configs/{options.pipeline}.toml")
-        if config.pipeline != options.pipeline:
+        pipeline = PIPELINES[options.pipeline]
+        config = load_config(options.config or recipe_of(pipeline), pipeline.name)
+        if config.pipeline != pipeline.name:
             raise BadData(f"The configuration is for {config.pipeline}.")
         fabric = make_fabric(config, options.devices, options.nodes)
-        out = options.out or ROOT / "workers/models" / options.pipeline
+        out = options.out or shipped(pipeline)
         train(config, options.data, out, options.run_folder or ROOT / "runs" / options.pipeline, fabric)
     except BadData as error:
         sys.exit(f"Cannot train {options.pipeline}:\n{error}")

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
 from pydantic import BaseModel
 
+from shared.catalog import Lang
 from shared.drafts import Draft
 from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway
 from shared.queue import Hints
@@ -16,7 +17,7 @@ from shared.tables import JobRow
 from workers import checks
 from workers.attempt import Found
 from workers.grounding import sentences
-from workers.knowledge import retrieve
+from workers.knowledge import measured_labels, retrieve
 from workers.llm import Completion, LanguageModel
 from workers.prompt import Case, Prompt, build_prompt, corrected
 from workers.redact import redacted
@@ -34,19 +35,21 @@ log = structlog.get_logger(__name__)
 def case_of(job: JobRow) -> Case:
     """All that the answer may rest on, out of the row."""
     found = tuple(Finding.model_validate(finding) for finding in job.findings or ())
-    question = job.question or ""
+    segments, grades = _parsed(Segment, job.segments), _parsed(Grade, job.grades)
+    measured = () if found else measured_labels(job.pipeline, segments, grades)
+    question, lang = job.question or "", cast(Lang, job.lang)
     return Case(
         pipeline=job.pipeline,
         question=question,
-        lang=job.lang,  # type: ignore[arg-type]
+        lang=lang,
         age=job.age,
         sex=job.sex,  # type: ignore[arg-type]
         site=job.site,
         findings=found,
         warnings=tuple(Warning.model_validate(warning) for warning in job.warnings or ()),
-        segments=_parsed(Segment, job.segments),
-        grades=_parsed(Grade, job.grades),
-        passages=tuple(retrieve(job.pipeline, found, question, job.lang)),  # type: ignore[arg-type]
+        segments=segments,
+        grades=grades,
+        passages=tuple(retrieve(job.pipeline, found, question, lang, measured=measured)),
     )
 
 
@@ -87,6 +90,10 @@ class AnswerStage:
 
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
         return lambda: self._answer(job, lost)
+
+    def slow(self, job: JobRow) -> bool:
+        """A language model may be asked, and takes its time."""
+        return self._model is not None
 
     def _answer(self, job: JobRow, lost: Callable[[], bool]) -> Found:
         case = case_of(job)
@@ -132,10 +139,10 @@ def unasked(job: JobRow, case: Case) -> str | None:
     """Why no language model is asked about this job; None when one is."""
     if not job.external:
         return "The job was submitted with external=false."
-    if floor(case) == "emergency":
-        return "The question tells of an emergency, which no language model is asked about."
     if not case.findings:
         return "The pipeline measures and names no findings, so that a reply could not be checked."
+    if floor(case) == "emergency":
+        return "The question tells of an emergency, which no language model is asked about."
     return refused(case)
 
 

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -21,16 +21,17 @@ from shared import logs
 from shared.catalog import PIPELINES
 from shared.database import Database, connect
 from shared.errors import ServiceError, SettingsError
+from shared.figures import Figures
 from shared.queue import LANES, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
 from shared.storage import open_storage
+from shared.totals import Teller
 from workers.answer import AnswerStage
 from workers.archive import Archives
 from workers.attempt import Attempts, Stage
 from workers.beside import Beside
 from workers.consume import consume
 from workers.memory import keep_memory
-from workers.microbatch import never, once_each
 from workers.providers import make_providers
 from workers.red_flags import load
 from workers.refill import Refiller
@@ -71,7 +72,8 @@ def vision(settings: Settings) -> None:
 
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
-    models = Models(settings)
+    figures = Figures()
+    models = Models(settings, figures)
     if not models.pipelines:
         raise SettingsError(
             f"no weights in {settings.models_path}; train some: make train PIPELINE=skin DATA=…"
@@ -81,18 +83,20 @@ def vision(settings: Settings) -> None:
     explained = [name for name in models.pipelines if PIPELINES[name].classifier]
     queues += [queue_name("explain", name, lane) for lane in LANES for name in explained]
     storage = open_storage(settings.storage_location, durable=settings.durable)
-    stage = VisionStage(models, storage, settings)
+    stage = VisionStage(models, storage, settings, figures)
     explain = ExplainStage(models, storage, settings)
-    serve(stage, queues, settings.vision_threads, settings, once_each(models.people_pass), explain)
+    serve(stage, queues, settings.vision_threads, settings, figures, explain)
     models.close()
 
 
 def answer(settings: Settings) -> None:
     """Threads that each hold one answer."""
     load()  # red flags: broken rules stop the start, not the first job
-    model = make_providers(settings)
+    figures = Figures()
+    model = make_providers(settings, figures)
     stage = AnswerStage(model, settings.max_attempts, Hints(settings), settings.answer_wait_s)
-    serve(stage, [queue_name("answer", "all", lane) for lane in LANES], settings.answer_threads, settings)
+    queues = [queue_name("answer", "all", lane) for lane in LANES]
+    serve(stage, queues, settings.answer_threads, settings, figures)
 
 
 def archive(settings: Settings) -> None:
@@ -118,8 +122,11 @@ def archive(settings: Settings) -> None:
         timer.start()
 
     worker_shutting_down.connect(shutting_down, weak=False)
+    teller = Teller(settings, Figures(), "archive")
+    teller.start()
     log.info("ready", stage="archive", queues=queues, threads=settings.archive_threads)
     consume(celery, "archive", settings.archive_threads)
+    teller.close()
     refiller.close()
     db.close()
 
@@ -134,7 +141,11 @@ def sweep(settings: Settings) -> None:
     signal.signal(signal.SIGINT, ask_to_stop)
     db = connect(settings.sqlalchemy_url)
     storage = open_storage(settings.storage_location, durable=settings.durable)
-    Sweeper(db, storage, Dispatcher(settings), Hints(settings), settings).run(stop)
+    figures = Figures()
+    teller = Teller(settings, figures, "sweeper")
+    teller.start()
+    Sweeper(db, storage, Dispatcher(settings), Hints(settings), settings, figures).run(stop)
+    teller.close()
 
 
 def serve(
@@ -142,33 +153,38 @@ def serve(
     queues: list[str],
     threads: int,
     settings: Settings,
-    hold: Callable[[], bool] = never,
+    figures: Figures,
     explain: "ExplainStage | None" = None,
 ) -> None:
     """Consume the stage's queues until SIGTERM; explanations, which take long, have threads of their own."""
     db = connect(settings.sqlalchemy_url, pool_size=8)
     dispatcher, hints = Dispatcher(settings), Hints(settings)
     refiller = Refiller(db, dispatcher, hints, settings)
-    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller, hold)
+    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller, figures=figures)
     celery = make_celery(settings, queues)
     celery.task(name=f"medq.{stage.name}")(attempts.message)
     running, beside = [attempts], None
     if explain:
-        running.append(Attempts(explain, db, dispatcher, hints, settings, refiller, spare=explain.spare))
+        running.append(
+            Attempts(explain, db, dispatcher, hints, settings, refiller, spare=explain.spare, figures=figures)
+        )
         beside = Beside(running[-1].message, settings.explain_threads, explain.name)
         celery.task(name=f"medq.{explain.name}")(beside.message)
-    stop_in_time(running, db)
+    teller = Teller(settings, figures, stage.name)
+    teller.start()
+    stop_in_time(running, db, teller)
     log.info("ready", stage=stage.name, queues=queues, threads=threads)
     consume(celery, stage.name, threads)
     if beside:
         beside.close()
     for one in running:
         one.close()
+    teller.close()
     refiller.close()
     db.close()
 
 
-def stop_in_time(running: Sequence[Attempts], db: Database) -> None:
+def stop_in_time(running: Sequence[Attempts], db: Database, teller: Teller) -> None:
     """On SIGTERM Celery waits for its threads without bound: `drain_s` later, what is left is given back.
 
     Claims that were released are dispatched again by the sweeper, so the process may simply end.
@@ -179,6 +195,7 @@ def stop_in_time(running: Sequence[Attempts], db: Database) -> None:
         with ThreadPoolExecutor(len(running)) as pool:
             left = list(pool.map(Attempts.drain, running))
         if any(left):
+            teller.close()
             db.close()
             os._exit(0)
 

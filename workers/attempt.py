@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import structlog
@@ -16,16 +16,18 @@ from shared.catalog import PIPELINES
 from shared.clock import LONGEST_PAUSE_S
 from shared.database import Database
 from shared.errors import StageError, TransientError, UnexpectedFault
+from shared.figures import Figures
 from shared.jobs import Claim, NewArtifact, Outcome
 from shared.lifecycle import Event, next_stage
 from shared.logs import bound
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.tables import JobRow
-from workers.microbatch import Microbatcher, never
+from workers.microbatch import Microbatcher
 from workers.refill import Refiller
 
-LARGEST_GROUP = 64  # single-id messages that share a transaction
+LARGEST_GROUP = 32  # single-id messages that are dealt with together
+GROUPS = 3  # at once: one computes, one decodes, one is claimed or written
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +50,9 @@ class Stage(Protocol):
     name: str
 
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]: ...
+
+    def slow(self, job: JobRow) -> bool:
+        """Whether it may take so long that no other job should wait for its end."""
 
 
 def pause_s(failures: int, base_s: float) -> float:
@@ -78,23 +83,22 @@ class Attempts:
         hints: Hints,
         settings: Settings,
         refiller: Refiller,
-        hold: Callable[[], bool] = never,
         spare: Callable[[JobRow, StageError], Found] | None = None,
+        figures: Figures | None = None,
     ) -> None:
-        """`hold`: more of people's jobs would only wait in this process, so their claims may collect.
-
-        `spare` makes a failure for good the end of a job that succeeded without this stage.
-        """
+        """`spare` makes a failure for good the end of a job that succeeded without this stage."""
         self._spare = spare
+        self._figures = figures or Figures()
         self.stage = stage
         self._refiller = refiller
         self._db, self._dispatcher, self._hints, self._settings = db, dispatcher, hints, settings
         self._worker = f"{stage.name}@{socket.gethostname()}:{os.getpid()}"
         self._held: dict[str, set[str]] = {}  # claim id -> job ids that the database says are still ours
         self._lock = threading.Lock()
-        # Messages with one id share transactions: claims and results collect while one is being written.
-        self._claims = Microbatcher[str, Claim | None](
-            self._claim_singles, largest=LARGEST_GROUP, name="claims", hold=hold
+        # A message of one id costs a claim, a record and four changes of thread, and with the image more than its
+        # decoding: those that wait are one group, and cost what one message of as many ids does.
+        self._groups = Microbatcher[str, int | Claim](
+            self._together, largest=LARGEST_GROUP, name="groups", threads=GROUPS
         )
         self._records = Microbatcher[Outcome, bool](
             self._record_singles, largest=LARGEST_GROUP, name="records"
@@ -104,23 +108,55 @@ class Attempts:
         self._heart.start()
 
     def message(self, ids: list[str]) -> int:
-        """Deal with one message; answers with the number of jobs that were ours to do."""
-        claim = self._claims.submit(ids[0]).result() if len(ids) == 1 else self._claim(ids)
-        if claim is None or not claim.jobs:
-            log.info("nothing_to_claim", stage=self.stage.name, jobs=len(ids))
+        """Deal with one message; answers with the number of jobs that were ours to do.
+
+        One with a single id goes with others of its kind, unless it could hold them up.
+        """
+        if len(ids) > 1:
+            return self._deal(self._claim(ids))
+        done = self._groups.submit(ids[0]).result()
+        return done if isinstance(done, int) else self._deal(done)
+
+    def _together(self, ids: list[str]) -> list[int | Claim]:
+        """Deal with several messages of one id; what is slow is left to the threads of their messages.
+
+        An id that was delivered twice goes to the first of them.
+        """
+        claim = self._claim(ids)
+        slow = {job.id for job in claim.jobs if self.stage.slow(job)}
+        try:
+            self._deal(replace(claim, jobs=tuple(job for job in claim.jobs if job.id not in slow)))
+        except BaseException:
+            self._let_go(claim)  # else the heartbeat would keep for ever what nobody will run
+            raise
+        won = {job.id: replace(claim, jobs=(job,)) if job.id in slow else 1 for job in claim.jobs}
+        return [won.pop(job_id, 0) for job_id in ids]
+
+    def _deal(self, claim: Claim) -> int:
+        if not claim.jobs:
             return 0
-        with self._lock:
-            self._held.setdefault(claim.id, set()).update(job.id for job in claim.jobs)
+        began = time.monotonic()
         try:
             outcomes = self._run(claim)
-            if len(ids) == 1:
-                self._records.submit(outcomes[0]).result()
+            if len(outcomes) == 1:
+                written = {outcomes[0].job_id} if self._records.submit(outcomes[0]).result() else set()
             else:
-                self._record(outcomes)
+                written = set(self._record(outcomes))
+            self._count(claim, outcomes, written, time.monotonic() - began)
         finally:
             self._let_go(claim)
             self._refill(claim.jobs)
         return len(claim.jobs)
+
+    def _count(self, claim: Claim, outcomes: list[Outcome], written: set[str], took_s: float) -> None:
+        """Jobs of one message share its time. What another worker recorded is his to count."""
+        for job, outcome in zip(claim.jobs, outcomes, strict=True):
+            if job.id not in written:
+                continue
+            self._figures.stage_seconds.labels(self.stage.name, outcome.event.value).observe(took_s)
+            if outcome.event is Event.FINISH:
+                whole_s = time.time() - job.created_at / 1e6  # two clocks, a little apart
+                self._figures.job_seconds.labels(job.lane).observe(max(0.0, whole_s))
 
     def _run(self, claim: Claim) -> list[Outcome]:
         started = [(job, self._guard(job, claim, self._begin, job, claim)) for job in claim.jobs]
@@ -163,7 +199,7 @@ class Attempts:
         return _failed(job, claim, raised, self._settings.retry_base_s)
 
     def _claim(self, ids: Sequence[str]) -> Claim:
-        return jobs.claim(
+        claim = jobs.claim(
             self._db,
             ids,
             self.stage.name,
@@ -171,13 +207,12 @@ class Attempts:
             lease_s=self._settings.lease_s,
             limit_s=self._settings.stage_limit_s(self.stage.name),
         )
-
-    def _claim_singles(self, ids: list[str]) -> list[Claim | None]:
-        """One claim for several messages; an id that was delivered twice goes to the first of them."""
-        claim = self._claim(ids)
-        won = {job.id: job for job in claim.jobs}
-        mine = [won.pop(job_id, None) for job_id in ids]
-        return [Claim(claim.id, claim.stage, (job,)) if job else None for job in mine]
+        if len(claim.jobs) < len(ids):
+            log.info("not_claimed", stage=self.stage.name, jobs=len(ids) - len(claim.jobs))
+        if claim.jobs:
+            with self._lock:
+                self._held[claim.id] = {job.id for job in claim.jobs}
+        return claim
 
     def _record_singles(self, outcomes: list[Outcome]) -> list[bool]:
         written = self._record(outcomes)
@@ -254,5 +289,5 @@ class Attempts:
     def close(self) -> None:
         """Stop the helpers; the pool's threads must have ended before."""
         self._stopped.set()
-        self._claims.close()
+        self._groups.close()
         self._records.close()

@@ -45,6 +45,10 @@ class ExplainStage:
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
         return lambda: self._explain(job, lost)
 
+    def slow(self, job: JobRow) -> bool:
+        """Hundreds of passes."""
+        return True
+
     def spare(self, job: JobRow, error: StageError) -> Found:
         """What a job gets whose explanation failed for good: findings and answer are worth having without it."""
         return Found({"warnings": [*(job.warnings or ()), failed_warning(error.detail).model_dump()]})

@@ -15,41 +15,15 @@ R = TypeVar("R")
 
 RANKS = {"interactive": 0, "bulk": 1, "explain": 2}  # who goes first
 
-HOLD_S = 0.002  # between two looks at whether it is still worth waiting
-
 log = structlog.get_logger(__name__)
 
 
-def never() -> bool:
-    return False
-
-
-def once_each(running: Callable[[], tuple[int, ...]]) -> Callable[[], bool]:
-    """Holds what has been let go once during the passes that run now; while nothing runs it holds nothing.
-
-    Claims that go once for each pass are as large as the microbatch after it: what is claimed meanwhile would
-    only wait, and passes of three cost twice as much a picture as passes of thirty.
-    """
-    seen: tuple[int, ...] = ()
-
-    def hold() -> bool:
-        nonlocal seen
-        now = running()
-        if now and now == seen:
-            return True
-        seen = now
-        return False
-
-    return hold
-
-
 class Microbatcher(Generic[T, R]):
-    """Threads hand in items and wait on futures; one thread runs them together.
+    """Threads hand in items and wait on futures; one thread, or as many as `threads`, runs them together.
 
     There is no timer: a fixed wait would cost a lone item its whole length and a busy device nothing.
     `run` answers with one result per item, in order. With `bisect`, a microbatch that fails is run again
     in halves, so that one bad item fails alone; out of memory also halves `largest` for good.
-    While `hold` says so, what waits goes on collecting: running it now would gain nothing.
     """
 
     def __init__(
@@ -59,19 +33,17 @@ class Microbatcher(Generic[T, R]):
         largest: int,
         name: str,
         bisect: bool = False,
-        hold: Callable[[], bool] = never,
+        threads: int = 1,
     ) -> None:
         self.largest = largest
         self._run = run
         self._bisect = bisect
-        self._hold = hold
         self._waiting: tuple[deque[tuple[T, Future[R]]], ...] = tuple(deque() for _ in RANKS)
         self._changed = threading.Condition()
-        self._passes = 0
-        self._of_people = False
         self._closed = False
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._loop, name=name, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, item: T, rank: int = 0) -> "Future[R]":
         """Lower ranks go first; within a rank, first come.
@@ -86,32 +58,23 @@ class Microbatcher(Generic[T, R]):
             self._changed.notify()
         return future
 
-    @property
-    def people_pass(self) -> int | None:
-        """The number of the microbatch that is running, if it holds people's jobs."""
-        return self._passes if self._of_people else None
-
     def close(self) -> None:
         """Run what was handed in, then stop."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _loop(self) -> None:
         while batch := self._collect():
             self._settle(batch)
-            self._of_people = False
 
     def _collect(self) -> list[tuple[T, Future[R]]]:
         """What waits now, up to `largest`; blocks until there is something, empty once closed."""
         with self._changed:
             while not self._closed and not any(self._waiting):
                 self._changed.wait()
-            while not self._closed and self._hold():
-                self._changed.wait(HOLD_S)
-            self._passes += 1
-            self._of_people = bool(self._waiting[0])
             batch: list[tuple[T, Future[R]]] = []
             for queue in self._waiting:
                 while queue and len(batch) < self.largest:

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shared.catalog import Lang
-from shared.schemas import Urgency
+from shared.catalog import Lang, Urgency
 
 
 @dataclass(frozen=True)
@@ -17,6 +16,7 @@ class Phrases:
     low_bar: str
     other: str  # {name} {percent}
     others: str  # {names}
+    no_text: str  # {names}
     hint: str
     undecided: str  # {name} {percent}
     nothing: str
@@ -52,15 +52,16 @@ PHRASES: Mapping[Lang, Phrases] = {
             "The program is unsure of this ({percent}).",
         ),
         percent=("less than 1%", "{n}%", "more than 99%"),
-        also_marked=(
-            "It also sees signs of {name} ({percent}), enough that we advise having the spot looked at."
-        ),
+        also_marked="It also sees signs of {name} ({percent}), enough that we advise having it looked at.",
         low_bar=(
-            "For melanoma we set this bar low on purpose, so that few are missed; "
-            "spots above it often turn out to be something else."
+            "For this finding we set the bar low on purpose, so that few are missed; "
+            "what is above it often turns out to be something else."
         ),
         other="{name}: {percent}",
         others="Other possibilities that it weighed: {names}.",
+        no_text=(
+            "MedQ has no text about this yet: {names}. It can say what the program found, and not what it means."
+        ),
         hint="This is a hint from a computer program, not a diagnosis.",
         undecided=(
             "The program could not decide what this picture shows. Its nearest match is {name} ({percent}), "
@@ -69,7 +70,9 @@ PHRASES: Mapping[Lang, Phrases] = {
         nothing="The program found nothing in this picture that it can name.",
         measured="What the program measured in this picture: {items}.",
         area="{name}, {percent} of the picture",
-        neither="This does not mean that the spot is harmless, and it does not mean that it is dangerous.",
+        neither=(
+            "This does not mean that what the picture shows is harmless, and it does not mean that it is dangerous."
+        ),
         low_quality=(
             "The picture is hard to read, so the result is less reliable. If you can, send a sharper, "
             "evenly lit one."
@@ -142,11 +145,15 @@ PHRASES: Mapping[Lang, Phrases] = {
         percent=("1% 미만", "{n}%", "99% 이상"),
         also_marked="다음의 징후도 보입니다: {name}({percent}). 진료를 받아 보시길 권하는 수준입니다.",
         low_bar=(
-            "흑색종은 놓치지 않으려고 이 기준을 일부러 낮게 잡았습니다. "
+            "이 소견은 놓치지 않으려고 기준을 일부러 낮게 잡았습니다. "
             "기준을 넘어도 다른 것으로 밝혀지는 경우가 많습니다."
         ),
         other="{name}: {percent}",
         others="함께 고려한 다른 가능성: {names}.",
+        no_text=(
+            "이에 대한 MedQ의 설명 글은 아직 없습니다: {names}. "
+            "프로그램이 찾은 것만 말할 수 있고, 그것이 무엇을 뜻하는지는 말할 수 없습니다."
+        ),
         hint="이것은 컴퓨터 프로그램이 주는 참고 정보이며 진단이 아닙니다.",
         undecided=(
             "프로그램은 이 사진이 무엇인지 판단하지 못했습니다. 가장 가까운 것은 {name}({percent})이지만, "
@@ -224,15 +231,18 @@ PHRASES: Mapping[Lang, Phrases] = {
         ),
         percent=("moins de 1 %", "{n} %", "plus de 99 %"),
         also_marked=(
-            "Il voit aussi des signes de {name} ({percent}), assez pour que nous conseillions "
-            "de faire examiner la tache."
+            "Il voit aussi des signes de {name} ({percent}), assez pour que nous conseillions un examen."
         ),
         low_bar=(
-            "Pour le mélanome, nous avons placé ce seuil bas exprès, afin d'en manquer peu ; "
-            "souvent, une tache au-dessus du seuil se révèle être autre chose."
+            "Pour ce résultat, nous avons placé le seuil bas exprès, afin d'en manquer peu ; "
+            "souvent, ce qui est au-dessus du seuil se révèle être autre chose."
         ),
         other="{name} : {percent}",
         others="Autres possibilités envisagées : {names}.",
+        no_text=(
+            "MedQ n'a pas encore de texte à ce sujet : {names}. "
+            "Il peut dire ce que le programme a trouvé, et non ce que cela signifie."
+        ),
         hint="C'est un indice donné par un programme informatique, pas un diagnostic.",
         undecided=(
             "Le programme n'a pas pu décider ce que montre cette image. Ce qui s'en rapproche le plus : {name} "
@@ -241,7 +251,7 @@ PHRASES: Mapping[Lang, Phrases] = {
         nothing="Le programme n'a rien trouvé dans cette image qu'il puisse nommer.",
         measured="Ce que le programme a mesuré dans cette image : {items}.",
         area="{name}, {percent} de l'image",
-        neither="Cela ne veut pas dire que la tache est sans danger, ni qu'elle est dangereuse.",
+        neither="Cela ne veut pas dire que ce que montre l'image est sans danger, ni que c'est dangereux.",
         low_quality=(
             "L'image est difficile à lire, le résultat est donc moins fiable. Si vous le pouvez, "
             "envoyez-en une plus nette, éclairée de façon régulière."

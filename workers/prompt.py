@@ -9,8 +9,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar
 
-from shared.catalog import PIPELINES, HeadKind, Lang
-from shared.schemas import Finding, Grade, Segment, Sex, Urgency, Warning
+from shared.catalog import PIPELINES, HeadKind, Lang, Urgency
+from shared.schemas import Finding, Grade, Segment, Sex, Warning
 from workers.knowledge import Passage
 
 T = TypeVar("T")

@@ -1,12 +1,15 @@
 """Which language models there are, in which order they are asked, and when none of them is."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import structlog
 
-from shared.errors import LanguageModelUnavailable, ModelsAway
+from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway, StaleAttempt
+from shared.figures import PROVIDERS, Figures
 from shared.settings import Settings
 from workers.breaker import Breaker
 from workers.limits import Limiter, Rates
@@ -35,21 +38,21 @@ class Providers:
     the last provider's error when all that were asked failed; AnswerRejected and StaleAttempt at once
     """
 
-    def __init__(self, providers: Sequence[Provider]) -> None:
-        self.providers = tuple(providers)
+    def __init__(self, providers: Sequence[Provider], figures: Figures | None = None) -> None:
+        self.providers, self._figures = tuple(providers), figures or Figures()
 
     def complete(
         self, prompt: Prompt, *, on_delta: OnDelta | None = None, should_stop: ShouldStop | None = None
     ) -> Completion:
         failure: LanguageModelUnavailable | None = None
         waits: list[float] = []
-        for provider in self.providers:
+        for place, provider in zip(PROVIDERS, self.providers, strict=False):
             wait_s = self._wait_s(provider, prompt)
             if wait_s is not None:
                 waits.append(wait_s)
                 continue
             try:
-                return self._call(provider, prompt, on_delta, should_stop)
+                return self._call(place, provider, prompt, on_delta, should_stop)
             except LanguageModelUnavailable as error:
                 log.warning("provider_failed", provider=provider.name, detail=error.detail)
                 failure = error
@@ -62,10 +65,16 @@ class Providers:
         return limited if limited is not None else provider.breaker.admit()
 
     def _call(
-        self, provider: Provider, prompt: Prompt, on_delta: OnDelta | None, should_stop: ShouldStop | None
+        self,
+        place: str,
+        provider: Provider,
+        prompt: Prompt,
+        on_delta: OnDelta | None,
+        should_stop: ShouldStop | None,
     ) -> Completion:
         try:
-            completion = provider.model.complete(prompt, on_delta=on_delta, should_stop=should_stop)
+            with self._counted(place):
+                completion = provider.model.complete(prompt, on_delta=on_delta, should_stop=should_stop)
         except LanguageModelUnavailable as error:
             provider.breaker.failed(error.retry_after_s)
             raise
@@ -73,10 +82,28 @@ class Providers:
             provider.breaker.abandoned()
             raise
         provider.breaker.succeeded()
+        self._figures.llm_tokens.labels(place, "input").inc(completion.input_tokens)
+        self._figures.llm_tokens.labels(place, "output").inc(completion.output_tokens)
         return completion
 
+    @contextmanager
+    def _counted(self, place: str) -> Iterator[None]:
+        """The time of one call, by how it ended."""
+        began, outcome = time.monotonic(), "unavailable"
+        try:
+            yield
+            outcome = "replied"
+        except AnswerRejected:
+            outcome = "rejected"
+            raise
+        except StaleAttempt:
+            outcome = "stopped"
+            raise
+        finally:
+            self._figures.llm_seconds.labels(place, outcome).observe(time.monotonic() - began)
 
-def make_providers(settings: Settings) -> Providers | None:
+
+def make_providers(settings: Settings, figures: Figures | None = None) -> Providers | None:
     """Those that the settings name; None for `reference`."""
     if settings.answers == "reference":
         return None
@@ -102,4 +129,4 @@ def make_providers(settings: Settings) -> Providers | None:
             first_token_s=settings.openai_first_token_s,
         )
         providers.append(Provider(settings.fallback_model, second))
-    return Providers(providers)
+    return Providers(providers, figures)

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
-from shared.schemas import Urgency
+from shared.catalog import Urgency
 
 FLAGS = Path(__file__).parent / "flags"
 URGENCIES: tuple[Urgency, ...] = get_args(Urgency)  # most urgent first

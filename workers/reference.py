@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from shared.catalog import PIPELINES
 from shared.schemas import Answer, Check, Citation, Finding, PromptUsed, TokenUsage
-from workers.knowledge import WORTH_READING, Passage, Topic
+from workers.knowledge import WORTH_READING, Passage
+from workers.label_texts import Topic
 from workers.llm import Completion
 from workers.phrases import PHRASES
 from workers.prompt import Case, Prompt
@@ -14,6 +15,7 @@ from workers.said import loose
 from workers.urgency import (
     URGENCIES,
     deciding,
+    deciding_label,
     department,
     flagged,
     floor,
@@ -25,7 +27,6 @@ from workers.urgency import (
 
 SURE_FROM = (0.9, 0.7, 0.5)  # very, fairly, not very sure; below: unsure
 OTHERS_SHOWN = 2
-ON_SKIN = frozenset({"skin", "lesion"})  # pipelines that look at one spot
 
 
 def reference_answer(
@@ -41,6 +42,7 @@ def reference_answer(
         *((_refusal(case),) if refused(case) else (_result(case), _doubts(case))),
         _next(case, quotes),
         _quoted(quotes, "what"),
+        _untold(case),
         _quoted(quotes, "not_to_do"),
         " ".join(cannot_tell(case)),
         _origin(case, quotes),
@@ -114,13 +116,14 @@ def next_step(case: Case) -> str:
     """By the urgency; away from the skin nobody is sent to a dermatologist."""
     say, lowest = PHRASES[case.lang], floor(case)
     soon = URGENCIES.index(lowest) <= URGENCIES.index("within_24h")
-    return say.next_steps[lowest] if soon or case.pipeline in ON_SKIN else say.elsewhere
+    return say.next_steps[lowest] if soon or PIPELINES[case.pipeline].of_skin else say.elsewhere
 
 
 def cannot_tell(case: Case) -> list[str]:
-    if case.pipeline not in ON_SKIN:
+    pipeline = PIPELINES[case.pipeline]
+    if not pipeline.of_skin:
         return list(PHRASES[case.lang].elsewhere_cannot_tell)
-    count = len(PIPELINES[case.pipeline].labels)
+    count = len(pipeline.labels)
     return [line.format(count=count) for line in PHRASES[case.lang].cannot_tell]
 
 
@@ -148,11 +151,24 @@ def _result(case: Case) -> str:
     top, *rest = ranked(case)
     named = [_fill(say.suggests, top, case), _sureness(top, case)]
     lines = named if top.above_threshold else [_fill(say.resembles, top, case)]
-    marked = [f for f in rest if f.above_threshold and level(f, case) != "self_care"]
+    marked = [f for f in rest if f.above_threshold and level(f.label, case) != "self_care"]
     for finding in marked:
         lines.append(_fill(say.also_marked, finding, case))
-        lines += [say.low_bar] if finding.label == "mel" else []
+        lines += [say.low_bar] if PIPELINES[case.pipeline].label(finding.label).sensitivity else []
     return " ".join([*lines, *_others([f for f in rest if f not in marked], case), say.hint])
+
+
+def _untold(case: Case) -> str:
+    """That we have no text about what the answer speaks of; empty when we have one, or nothing is interpreted."""
+    spoken = {finding.label: _name(finding, case) for finding in (*ranked(case)[:1], *flagged(case))}
+    if not spoken:
+        spoken = {segment.label: segment.name for segment in case.segments or ()}
+        spoken |= {grade.condition: grade.name for grade in case.grades or () if grade.grade > 0}
+    told = {passage.label for passage in case.passages}
+    names = [name for label, name in spoken.items() if label not in told]
+    if refused(case) or not names:
+        return ""
+    return PHRASES[case.lang].no_text.format(names=", ".join(names))
 
 
 def _measured(case: Case) -> str:
@@ -199,9 +215,14 @@ def _next(case: Case, quotes: Sequence[Citation]) -> str:
         and URGENCIES.index(lowest) < URGENCIES.index("routine")
     ):
         lines.append(_fill(PHRASES[case.lang].mention, main, case))
-    if lowest == "emergency":  # "within two weeks" must not stand beside "now"
+    if lowest == "emergency" and _from_the_question(case):  # "within two weeks" must not stand beside "now"
         return lines[0]
     return " ".join([*lines, _quoted(quotes, "see_whom")]).strip()
+
+
+def _from_the_question(case: Case) -> bool:
+    label = deciding_label(case)
+    return label is None or level(label, case) != "emergency"
 
 
 def _origin(case: Case, quotes: Sequence[Citation]) -> str:
@@ -220,21 +241,27 @@ def _quotes(case: Case) -> list[Citation]:
     What it is also for the most probable finding. Of a picture in which nothing passes its threshold
     only what not to do is said: the rest could calm or alarm without reason.
     """
-    main = deciding(case)
-    if main is None or any(warning.code == "out_of_distribution" for warning in case.warnings):
+    if any(warning.code == "out_of_distribution" for warning in case.warnings):
         return []
-    wanted: list[tuple[str, Topic]] = [(main.label, "not_to_do")]
-    if main.above_threshold:
-        top = next(iter(ranked(case)))
-        what = dict.fromkeys([top.label, main.label] if top.above_threshold else [main.label])
-        wanted = [*((label, "what") for label in what), (main.label, "see_whom"), *wanted]
     return [
         citation
-        for label, topic in wanted
+        for label, topic in _wanted(case)
         for passage in case.passages
         if (passage.label, passage.topic) == (label, topic)
         for citation in _citations(passage)
     ]
+
+
+def _wanted(case: Case) -> list[tuple[str, Topic]]:
+    """The label and topic of what is quoted, in order."""
+    label, main = deciding_label(case), deciding(case)
+    if label is None:
+        return []
+    if main and not main.above_threshold:
+        return [(label, "not_to_do")]
+    top = next((finding.label for finding in ranked(case)[:1] if finding.above_threshold), label)
+    what: list[tuple[str, Topic]] = [(one, "what") for one in dict.fromkeys([top, label])]
+    return [*what, (label, "see_whom"), (label, "not_to_do")]
 
 
 def _citations(passage: Passage) -> list[Citation]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.schemas import Urgency
+from shared.catalog import Urgency
 
 SCHEMA_NAME = "answer"
 _FENCE = re.compile(r"^```(?:json)?\s*(\{.*\})\s*```$", re.S)

@@ -14,9 +14,11 @@ from shared.cards import BFLOAT16_TOLERANCE, ModelCard, load_card
 from shared.catalog import PIPELINES, Head
 from shared.doubt import doubting
 from shared.errors import CardMismatch, OutOfMemory
+from shared.figures import Figures
 from shared.heads import read_out
 from shared.networks import load_network
 from shared.settings import Settings
+from workers.counted import Busy, Counted
 from workers.microbatch import Microbatcher
 from workers.runtime import Runtime, pick_runtime
 
@@ -79,10 +81,18 @@ def pick_dtype(settings: Settings, device: torch.device, card: ModelCard) -> tor
     """bfloat16 where the card shows that it finds the same, and the device computes it natively.
 
     Emulated, it is slower than float32.
+
+    Raises: CardMismatch if the settings ask for bfloat16 and the card shows that it finds something else
     """
-    if settings.dtype != "auto":
-        return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
-    if card.bfloat16_deviation is None or card.bfloat16_deviation > BFLOAT16_TOLERANCE:
+    deviation = card.bfloat16_deviation
+    if settings.dtype == "bfloat16":
+        if deviation is not None and deviation > BFLOAT16_TOLERANCE:
+            raise CardMismatch(
+                f"In bfloat16 {card.name} deviates by {deviation:.3f} from what its card promises, where "
+                f"{BFLOAT16_TOLERANCE} is allowed: leave MEDQ_DTYPE at auto."
+            )
+        return torch.bfloat16
+    if settings.dtype == "float32" or deviation is None or deviation > BFLOAT16_TOLERANCE:
         return torch.float32
     native = (
         torch.cuda.is_bf16_supported(including_emulation=False)
@@ -95,9 +105,10 @@ def pick_dtype(settings: Settings, device: torch.device, card: ModelCard) -> tor
 class Models:
     """Every head whose weights are installed. A pipeline without weights is not served, and not claimed."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, figures: Figures | None = None) -> None:
         self.device = pick_device(settings)
-        self._settings = settings
+        self._settings, self._figures = settings, figures or Figures()
+        self._busy = Busy(self._figures.busy_seconds)
         self._folder = settings.models_path
         self._served: dict[str, Served] = {}
         self._stamps: dict[str, float] = {}
@@ -138,7 +149,10 @@ class Models:
             seconds=round(time.monotonic() - began, 2),
         )
         batcher = Microbatcher[Tensor, Any](
-            forward, largest=card.largest_microbatch, name=f"forward-{name}", bisect=True
+            Counted(forward, name, card.largest_microbatch, self._figures, self._busy),
+            largest=card.largest_microbatch,
+            name=f"forward-{name}",
+            bisect=True,
         )
         return Served(head, card, batcher)
 
@@ -150,11 +164,6 @@ class Models:
             for pipeline in PIPELINES.values()
             if all(head.weights in self._served for head in pipeline.required)
         ]
-
-    def people_pass(self) -> tuple[int, ...]:
-        """Which microbatches with people's jobs are running now; empty while there is none."""
-        passes = (served.batcher.people_pass for served in self._served.values())
-        return tuple(number for number in passes if number is not None)
 
     def served(self, head: Head) -> Served:
         """Raises: CardMismatch if the head's weights are not installed here."""

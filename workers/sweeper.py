@@ -8,6 +8,7 @@ import structlog
 from shared import audit, batches, clock, jobs, keys, retention, uploads
 from shared.catalog import PIPELINES
 from shared.database import Database
+from shared.figures import Figures
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.storage import Storage
@@ -24,10 +25,17 @@ class Sweeper:
     """Every round looks at the database alone, so that a round that was cut short costs nothing."""
 
     def __init__(
-        self, db: Database, storage: Storage, dispatcher: Dispatcher, hints: Hints, settings: Settings
+        self,
+        db: Database,
+        storage: Storage,
+        dispatcher: Dispatcher,
+        hints: Hints,
+        settings: Settings,
+        figures: Figures | None = None,
     ) -> None:
         self._db, self._storage, self._settings = db, storage, settings
         self._dispatcher, self._hints = dispatcher, hints
+        self._swept = (figures or Figures()).swept
 
     def run(self, stop: threading.Event) -> None:
         rounds = 0
@@ -51,8 +59,13 @@ class Sweeper:
         sent = self._send() if self._hints.ping() else 0
         self._hints.publish(lost | expired | ended)
         audit.seal(self._db)
+        self._count(clock=late, lost=len(lost), expired=len(expired), settled=len(ended), dispatched=sent)
         if lost or expired or sent:
             log.info("swept", lost=len(lost), expired=len(expired), dispatched=sent)
+
+    def _count(self, **done: int) -> None:
+        for action, number in done.items():
+            self._swept.labels(action).inc(number)
 
     def _end_batches(self) -> dict[str, int]:
         """Cancel what canceled batches left, a step for each; end batches of which nothing is left."""
@@ -82,6 +95,7 @@ class Sweeper:
         if keep_days := self._settings.keep_days:
             while erased := retention.erase_old(self._db, self._storage, keep_days * DAY_S):
                 log.info("retention", erased=erased)
+                self._count(erased=erased)
 
     def _deliver(self, due: Iterable[JobRow]) -> None:
         """Together by queue; a job that was lost once goes alone, in case it was its worker's death."""

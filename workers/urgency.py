@@ -3,19 +3,15 @@
 from collections.abc import Sequence
 from typing import get_args
 
-from shared.schemas import Finding, Urgency
+from shared.catalog import PIPELINES, Urgency
+from shared.schemas import Finding
+from workers.knowledge import measured_labels
 from workers.phrases import PHRASES
 from workers.prompt import Case
 from workers.red_flags import red_flags
 
 URGENCIES: tuple[Urgency, ...] = get_args(Urgency)  # most urgent first
 
-# What a label above its threshold asks for at least, whatever a text file says.
-FLOORS: dict[tuple[str, str], Urgency] = {
-    ("skin", "mel"): "within_days",
-    ("skin", "bcc"): "routine",
-    ("skin", "akiec"): "routine",
-}
 UNDECIDED: Urgency = "routine"  # an unclear picture is looked at by somebody, it is never waved through
 SELF_CARE_FROM = 0.9  # below this probability nobody is told to just watch
 DOUBTS = frozenset({"low_quality", "out_of_distribution"})
@@ -27,11 +23,11 @@ def floor(case: Case) -> Urgency:
 
 
 def from_findings(case: Case) -> Urgency:
-    """The highest level over the labels above threshold, and UNDECIDED when there is none.
+    """The highest level over the labels above threshold and what was measured, and UNDECIDED when there is none.
 
     Less than UNDECIDED takes a clear finding in a picture that raised no doubts.
     """
-    levels = [level(finding, case) for finding in flagged(case)]
+    levels = [level(label, case) for label in (*(f.label for f in flagged(case)), *measured(case))]
     clear = any(finding.probability >= SELF_CARE_FROM for finding in flagged(case)) and not doubted(case)
     return most_urgent(levels if clear else [*levels, UNDECIDED])
 
@@ -40,10 +36,11 @@ def most_urgent(levels: Sequence[Urgency]) -> Urgency:
     return min(levels, key=URGENCIES.index)
 
 
-def level(finding: Finding, case: Case) -> Urgency:
-    """How soon this label asks to be seen: its text's word, and never less than its floor."""
-    levels = [passage.urgency for passage in case.passages if passage.label == finding.label][:1]
-    levels += [FLOORS[key]] if (key := (case.pipeline, finding.label)) in FLOORS else []
+def level(label: str, case: Case) -> Urgency:
+    """How soon this label asks to be seen: its text's word, and never less than the catalog's."""
+    levels = [passage.urgency for passage in case.passages if passage.label == label][:1]
+    known = (known for head in PIPELINES[case.pipeline].heads for known in head.labels)
+    levels += [one.urgency for one in known if one.code == label and one.urgency]
     return most_urgent(levels or [UNDECIDED])
 
 
@@ -58,14 +55,28 @@ def flagged(case: Case) -> list[Finding]:
 def deciding(case: Case) -> Finding | None:
     """The finding that decides what to do: the most urgent above threshold, else the most probable."""
     if above := flagged(case):
-        return min(above, key=lambda finding: URGENCIES.index(level(finding, case)))
+        return min(above, key=lambda finding: URGENCIES.index(level(finding.label, case)))
     return next(iter(ranked(case)), None)
 
 
-def department(case: Case) -> str | None:
-    """Of the label that decides; None for a pipeline that we have no texts about."""
+def measured(case: Case) -> list[str]:
+    """What was outlined or graded, most urgent first, of a picture that nothing was named in."""
+    if case.findings:
+        return []
+    found = measured_labels(case.pipeline, case.segments, case.grades)
+    return sorted(found, key=lambda label: URGENCIES.index(level(label, case)))
+
+
+def deciding_label(case: Case) -> str | None:
+    """The label that decides what to do: of the finding that does, or the most urgent one that was measured."""
     main = deciding(case)
-    return next((p.department for p in case.passages if main and p.label == main.label), None)
+    return main.label if main else next(iter(measured(case)), None)
+
+
+def department(case: Case) -> str | None:
+    """Of the label that decides; None when there is none."""
+    main = deciding_label(case)
+    return next((passage.department for passage in case.passages if passage.label == main), None)
 
 
 def doubted(case: Case) -> bool:

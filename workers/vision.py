@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from shared import doubt
 from shared.catalog import Lang
+from shared.figures import Figures
 from shared.heads import findings, grades
 from shared.preprocess import to_tensor
 from shared.settings import Settings
@@ -22,19 +23,25 @@ from workers.picture import stored_picture
 from workers.results import HeadResult, merged, models_used
 from workers.serving import Models, Served
 
+QUICK_PIXELS = 4_000_000  # what is larger may take longer than a whole microbatch
+
 
 class VisionStage:
     """Every head of the pipeline, in order."""
 
     name = "vision"
 
-    def __init__(self, models: Models, storage: Storage, settings: Settings) -> None:
+    def __init__(
+        self, models: Models, storage: Storage, settings: Settings, figures: Figures | None = None
+    ) -> None:
         self._models, self._storage, self._settings = models, storage, settings
+        self._decoding = (figures or Figures()).decode_seconds
 
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
         """Decode, and hand the picture to the microbatcher of each head."""
         served = self._models.heads_of(job.pipeline)
-        pixels = stored_picture(self._storage, job, self._settings, _at_least_px(served))
+        with self._decoding.time():
+            pixels = stored_picture(self._storage, job, self._settings, _at_least_px(served))
         lang: Lang = job.lang  # type: ignore[assignment]
         source = self._dicom_source(job, served)
         waiting = [hand_in(one, pixels, RANKS[job.lane], lang, source) for one in served]
@@ -45,6 +52,11 @@ class VisionStage:
             return Found(result.values | used, keep(self._storage, job.id, result.made, lost))
 
         return end
+
+    def slow(self, job: JobRow) -> bool:
+        """What may have killed a worker is decoded by a process of its own, with half a minute to do it."""
+        pixels = (job.width or 0) * (job.height or 0)
+        return bool(job.lost) or pixels > QUICK_PIXELS or job.media_type == "application/dicom"
 
     def _dicom_source(self, job: JobRow, served: Sequence[Served]) -> segment.DicomSource | None:
         """Only a mask of a DICOM picture becomes a DICOM object."""

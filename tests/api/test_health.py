@@ -10,10 +10,13 @@ from flask.testing import FlaskClient
 
 from api.services import Services
 from shared.database import Database
+from shared.figures import Figures
 from shared.ids import id_at
 from shared.queue import make_celery
 from shared.settings import Settings
+from shared.totals import KEY, Teller
 from tests.api.driving import ONE_DATABASE, Worker, assert_problem, submitted
+from tests.servers import Redis
 
 
 def test_the_process_answers(client: FlaskClient) -> None:
@@ -98,6 +101,52 @@ def test_metrics_look_rarely_at_jobs_that_have_ended(
     text = client.get("/metrics").text
     assert 'medq_jobs{stage="vision",status="queued"} 1.0' in text
     assert 'medq_jobs{stage="answer",status="succeeded"} 1.0' in text
+
+
+@ONE_DATABASE
+def test_metrics_tell_what_workers_count(client: FlaskClient, configured: Callable[..., Settings]) -> None:
+    figures = Figures()
+    teller = Teller(configured(), figures, "vision")
+    figures.stage_seconds.labels("vision", "advance").observe(0.2)
+    figures.microbatch_fill.labels("skin").observe(0.5)
+    teller.tell()
+    text = client.get("/metrics").text
+    teller.close()
+    assert 'medq_workers{role="vision"} 1.0' in text
+    assert 'medq_stage_seconds_bucket{le="0.25",outcome="advance",stage="vision"} 1.0' in text
+    assert 'medq_stage_seconds_bucket{le="0.1",outcome="advance",stage="vision"} 0.0' in text
+    assert 'medq_microbatch_fill_count{head="skin"} 1.0' in text
+    assert 'medq_swept_total{action="lost"} 0.0' in text
+    assert "medq_broker_up 1.0" in text
+
+
+@ONE_DATABASE
+def test_without_a_broker_metrics_tell_of_jobs_and_make_up_no_workers(start: Callable[..., Flask]) -> None:
+    client = start(broker_url="redis://127.0.0.1:1/0").test_client()
+    submitted(client)
+    text = client.get("/metrics").text
+    assert "medq_broker_up 0.0" in text
+    assert 'medq_queue_jobs{lane="interactive",stage="vision"} 1.0' in text
+    assert not re.search(r"^medq_(stage_seconds|workers|swept)", text, re.MULTILINE)
+
+
+@ONE_DATABASE
+def test_metrics_show_nothing_that_is_not_declared(client: FlaskClient, broker: Redis) -> None:
+    broker.client().hset(KEY, 'medq_swept_total{"action": "<script>"}', "1")
+    text = client.get("/metrics").text
+    assert "script" not in text
+    assert "medq_swept_total" in text
+
+
+@ONE_DATABASE
+def test_metrics_tell_the_queue_by_lane(client: FlaskClient, job_factory: Callable[..., Any]) -> None:
+    for lane in ("interactive", "bulk", "bulk"):
+        job_factory(lane=lane)
+    text = client.get("/metrics").text
+    assert 'medq_queue_jobs{lane="bulk",stage="vision"} 2.0' in text
+    assert 'medq_queue_jobs{lane="interactive",stage="vision"} 1.0' in text
+    assert 'medq_queue_jobs{lane="bulk",stage="explain"} 0.0' in text
+    assert 'medq_jobs{stage="vision",status="queued"} 3.0' in text
 
 
 def test_two_apps_in_a_process_count_apart(start: Callable[..., Flask]) -> None:

@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from api.page import CATALOGUE, FILES, FIRST, SERVED
 from shared import errors
 from shared.batch_schemas import BatchStatus
-from shared.catalog import LANGUAGES, PIPELINES
-from shared.schemas import Explain, JobStatus, Sex, StageName, Urgency
+from shared.catalog import LANGUAGES, PIPELINES, Urgency
+from shared.schemas import Explain, JobStatus, Sex, StageName
 from shared.schemas import Warning as Warned
 from tests.api.driving import ONE_DATABASE
 from workers.checks import CHECKS

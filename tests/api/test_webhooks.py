@@ -104,6 +104,10 @@ def test_a_receiver_that_fails_gets_the_same_message_again(
     (delivery,) = log(client, job_id)
     assert [one["status"] for one in delivery["tries"]] == [500, 302, 204]
     assert (delivery["status"], delivery["next_try_at"]) == ("delivered", None)
+    text = client.get("/metrics").text
+    assert 'medq_webhook_seconds_count{outcome="again"} 2.0' in text
+    assert 'medq_webhook_seconds_count{outcome="delivered"} 1.0' in text
+    assert 'medq_webhook_seconds_count{outcome="failed"} 0.0' in text
 
 
 def test_a_receiver_that_stalls_or_is_away_is_noted_and_tried_again(

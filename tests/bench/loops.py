@@ -5,10 +5,11 @@ Each with torch, the reference, and with the runtime that the worker chose on th
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -22,6 +23,8 @@ from workers.runtime import torch_runtime
 from workers.serving import Forward, Models, Served, pick_dtype
 
 MICROBATCH = 32
+
+Run = Callable[[list[Tensor]], Sequence[Any]]
 
 
 def raw_settings(models: Path) -> Settings:
@@ -38,13 +41,13 @@ def chunks(pictures: list[bytes]) -> Iterator[list[bytes]]:
         yield pictures[start : start + MICROBATCH]
 
 
-def serial(pictures: list[bytes], served: Served, forward: Forward) -> None:
+def serial(pictures: list[bytes], served: Served, forward: Run) -> None:
     """One thread does one thing after the other; torch uses every core for the forward pass."""
     for chunk in chunks(pictures):
         forward([prepare(data, served) for data in chunk])
 
 
-def pipelined(pictures: list[bytes], served: Served, forward: Forward, threads: int) -> None:
+def pipelined(pictures: list[bytes], served: Served, forward: Run, threads: int) -> None:
     """Threads decode the next microbatches while this one computes."""
     with ThreadPoolExecutor(threads) as pool:
         ahead = [[pool.submit(prepare, data, served) for data in chunk] for chunk in chunks(pictures)]
@@ -52,18 +55,16 @@ def pipelined(pictures: list[bytes], served: Served, forward: Forward, threads: 
             forward([future.result() for future in waiting])
 
 
-def forwards(settings: Settings) -> tuple[Served, dict[str, Forward]]:
+def forwards(settings: Settings) -> tuple[Served, dict[str, Run]]:
     """The skin classifier, on torch and as the worker serves it."""
     models = Models(settings)
     served = models.served(PIPELINES["skin"].heads[0])
     card = served.card
     network = load_network(card, served.head, settings.models_path / served.head.weights)
     dtype = pick_dtype(settings, models.device, card)
-    as_served = served.batcher._run
-    assert isinstance(as_served, Forward)
     return served, {
         "torch": Forward(torch_runtime(network, card, models.device, dtype), card),
-        "served": as_served,
+        "served": served.batcher._run,
     }
 
 

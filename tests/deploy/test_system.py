@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 import torch
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, select
 
 from api.client import Client
@@ -199,6 +200,17 @@ def flower_counts(place: Place) -> dict[str, int]:
     return counts
 
 
+def counted(place: Place) -> dict[tuple[str, str], int]:
+    """Jobs that workers say they have dealt with, by stage and outcome, from the API's /metrics."""
+    families = text_string_to_metric_families(httpx.get(f"{place.system.url}/metrics").text)
+    return {
+        (sample.labels["stage"], sample.labels["outcome"]): int(sample.value)
+        for family in families
+        for sample in family.samples
+        if sample.name == "medq_stage_seconds_count" and sample.value
+    }
+
+
 def test_real_pictures_get_the_findings_that_evaluation_gives_them(
     place: Place, samples: list[Sample], evaluated: list[dict[str, float]]
 ) -> None:
@@ -217,6 +229,13 @@ def test_real_pictures_get_the_findings_that_evaluation_gives_them(
     assert sum(counts.values()) == sent
     assert counts.keys() == {"medq.vision", "medq.answer"}
     assert min(counts.values()) >= COUNT  # more where a job waited so long that it was sent again
+    # /metrics: workers in other processes, which tell what they counted every two seconds
+    expected = {("vision", "advance"): COUNT, ("answer", "finish"): COUNT}
+    for _ in range(600):
+        if counted(place) == expected:
+            break
+        threading.Event().wait(0.1)
+    assert counted(place) == expected
     workers = httpx.get(f"{place.system.flower_url}/workers", timeout=60).text
     assert "vision@" in workers
     assert "answer@" in workers

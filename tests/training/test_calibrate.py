@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.catalog import PIPELINES
 from training.calibrate import temperature, threshold_at_best_sum, threshold_at_sensitivity, thresholds
+
+SKIN = PIPELINES["skin"]
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 2.5])
@@ -55,7 +58,7 @@ def test_melanoma_is_flagged_at_ninety_percent_sensitivity() -> None:
     random = np.random.default_rng(1)
     truth = random.integers(2, size=500)
     mel = np.clip(0.5 + 0.2 * (truth - 0.5) + random.normal(size=500) * 0.2, 0, 1)
-    cuts = thresholds(("nv", "mel"), np.stack([1 - mel, mel], axis=1), truth)
+    cuts = thresholds([SKIN.label("nv"), SKIN.label("mel")], np.stack([1 - mel, mel], axis=1), truth)
     assert (mel[truth == 1] >= cuts["mel"]).mean() >= 0.90
     assert (mel[truth == 1] >= cuts["mel"] + 0.01).mean() < 0.92
 

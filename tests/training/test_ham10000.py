@@ -37,6 +37,12 @@ def test_a_split_that_leaks_is_refused_by_name(tree: Tree) -> None:
     assert [fault for fault in faults if fault.startswith("HAM_akiec_0: stands in")]
 
 
+def test_a_label_that_val_lacks_is_refused_before_the_first_epoch(tree: Tree) -> None:
+    rows = [row for row in plan() if (row["dx"], row["split"]) != ("vasc", "val")]
+    faults = faults_of(read_ham10000(tree(rows), SKIN), SKIN.heads[0])
+    assert faults == ["no picture of val is vasc: it has no threshold"]
+
+
 def test_everything_wrong_is_said_at_once(tree: Tree) -> None:
     rows = plan()
     rows[0]["dx"] = "wart"

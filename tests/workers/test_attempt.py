@@ -4,20 +4,23 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from shared import jobs
 from shared.database import Database
 from shared.errors import ImageFailed, LanguageModelUnavailable, ModelsAway
+from shared.figures import Figures
 from shared.ids import new_id
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.tables import AttemptRow, JobRow
 from tests.servers import Redis
-from workers.attempt import Attempts, Found, pause_s
+from workers.attempt import GROUPS, Attempts, Found, pause_s
 from workers.refill import Refiller
 
 
@@ -39,7 +42,8 @@ class Asked:
         def end() -> Found:
             self.ran.append(job.id)
             self.inside.set()
-            self.gate.wait(60)
+            if job.question != "passes":
+                self.gate.wait(60)
             if job.question == "busy":
                 raise LanguageModelUnavailable("Come back later.")
             if job.question == "closed":
@@ -57,6 +61,9 @@ class Asked:
 
         return end
 
+    def slow(self, job: JobRow) -> bool:
+        return job.question == "slow"
+
 
 Start = Callable[..., Attempts]
 
@@ -70,11 +77,11 @@ def stage() -> Asked:
 def start(stage: Asked, database: Database, settings: Callable[..., Settings]) -> Iterator[Start]:
     started: list[tuple[Attempts, Refiller, Dispatcher, Hints]] = []
 
-    def make(**overrides: Any) -> Attempts:
+    def make(figures: Figures | None = None, **overrides: Any) -> Attempts:
         chosen = settings(retry_base_s=0.0, **overrides)
         dispatcher, hints = Dispatcher(chosen), Hints(chosen)
         refiller = Refiller(database, dispatcher, hints, chosen)
-        attempts = Attempts(stage, database, dispatcher, hints, chosen, refiller)
+        attempts = Attempts(stage, database, dispatcher, hints, chosen, refiller, figures=figures)
         started.append((attempts, refiller, dispatcher, hints))
         return attempts
 
@@ -108,6 +115,38 @@ def test_a_message_runs_its_jobs_and_dispatches_the_next_stage(
         assert (job.status, job.stage, job.findings) == ("queued", "answer", [{"label": "nv"}])
         assert outcomes(database, job_id) == ["advance"]
     assert broker.client().llen("answer.all.interactive") == 3  # one by one: none waits for another
+
+
+def test_stages_and_whole_jobs_are_counted_by_how_they_end(
+    start: Start, job_factory: Any, database: Database
+) -> None:
+    figures = Figures()
+    attempts = start(figures)
+    attempts.message([job_factory(question="fine").id, job_factory(question="unreadable").id])
+    attempts.message([job_factory(answered=False).id])
+    attempts.message([job_factory(question="busy").id])
+    values = figures.values()
+    counted = {
+        outcome: values[f'medq_stage_seconds_count{{"outcome": "{outcome}", "stage": "vision"}}']
+        for outcome in ("advance", "finish", "retry", "fail", "release")
+    }
+    assert counted == {"advance": 1, "finish": 1, "retry": 1, "fail": 1, "release": 0}
+    assert values['medq_job_seconds_count{"lane": "interactive"}'] == 1
+
+
+def test_what_a_zombie_did_is_not_counted(
+    start: Start, stage: Asked, job_factory: Any, database: Database
+) -> None:
+    figures = Figures()
+    attempts, job_id = start(figures), job_factory(question="fine").id
+    stage.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(attempts.message, [job_id])
+        assert stage.inside.wait(30)
+        assert jobs.cancel(database, job_id)
+        stage.gate.set()
+        working.result(30)
+    assert sum(value for name, value in figures.values().items() if "_count" in name) == 0
 
 
 def test_the_last_stage_ends_the_job(start: Start, job_factory: Any, database: Database) -> None:
@@ -179,6 +218,56 @@ def test_a_message_that_is_delivered_twice_is_run_once(
     assert done == 20
     assert sorted(stage.ran) == sorted(ids)
     assert all(outcomes(database, job_id) == ["advance"] for job_id in ids)
+
+
+def claims_of(database: Database, ids: list[str]) -> list[str | None]:
+    query = select(AttemptRow.claim_id).where(AttemptRow.job_id.in_(ids))
+    return list(database.read(lambda session: session.scalars(query).all()))
+
+
+def test_single_ids_that_wait_are_dealt_with_together(
+    start: Start, stage: Asked, job_factory: Any, database: Database
+) -> None:
+    busy = [job_factory(question="fine").id for _ in range(GROUPS)]
+    ids = [job_factory(question="fine").id for _ in range(5)]
+    attempts = start()
+    stage.gate.clear()
+    with ThreadPoolExecutor(8) as pool:
+        first = []
+        for job_id in busy:  # one after the other, so that each is a group by itself
+            stage.inside.clear()
+            first.append(pool.submit(attempts.message, [job_id]))
+            assert stage.inside.wait(30)
+        waiting = [pool.submit(attempts.message, [job_id]) for job_id in ids]
+        while len(attempts._groups._waiting[0]) < len(ids):
+            threading.Event().wait(0.005)
+        stage.gate.set()
+        assert [future.result(30) for future in first + waiting] == [1] * 8
+    assert len(set(claims_of(database, ids))) == 1
+    assert {row(database, job_id).stage for job_id in ids} == {"answer"}
+
+
+def test_a_slow_job_holds_up_no_other(start: Start, stage: Asked, job_factory: Any) -> None:
+    slow = [job_factory(question="slow").id for _ in range(2 * GROUPS)]
+    quick = job_factory(question="passes").id
+    attempts = start()
+    stage.gate.clear()
+    with ThreadPoolExecutor(len(slow)) as pool:
+        futures = [pool.submit(attempts.message, [job_id]) for job_id in slow]
+        assert attempts.message([quick]) == 1
+        assert not any(future.done() for future in futures)
+        stage.gate.set()
+        assert [future.result(30) for future in futures] == [1] * len(slow)
+
+
+def test_a_group_that_could_not_be_recorded_keeps_no_lease(
+    start: Start, job_factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = start()
+    monkeypatch.setattr(jobs, "record", Mock(side_effect=OperationalError("", {}, Exception())))
+    with pytest.raises(OperationalError):
+        attempts._together([job_factory(question=question).id for question in ("fine", "slow")])
+    assert not attempts.drain()
 
 
 def test_an_unknown_job_is_nothing_to_do(start: Start) -> None:

@@ -5,15 +5,17 @@ import shutil
 import pytest
 
 from shared.catalog import LANGUAGES, PIPELINES
-from shared.schemas import Finding
-from workers.knowledge import TEXTS, TOPICS, KnowledgeError, library, load, passages, retrieve
+from shared.schemas import Finding, Grade, Segment
+from workers.knowledge import library, measured_labels, passages, retrieve
+from workers.label_texts import TEXTS, TOPICS, KnowledgeError, load
 
 SKIN = [label.code for label in PIPELINES["skin"].labels]
+LABELS = [(name, label.code) for name, pipeline in PIPELINES.items() for label in pipeline.labels]
 MELANOMA = {"en": "melanoma", "ko": "흑색종", "fr": "mélanome"}
 DERMATOFIBROMA = {"en": "dermatofibroma", "ko": "섬유종", "fr": "dermatofibrome"}
 STATEMENTS = [
-    pytest.param(statement, id=f"{label}-{i}")
-    for (_, label), text in library().items()
+    pytest.param(statement, id=f"{pipeline}-{label}-{i}")
+    for (pipeline, label), text in library().items()
     for i, statement in enumerate(text.statements)
 ]
 HANGUL = re.compile("[가-힣]")
@@ -36,15 +38,15 @@ def labels_of(found):
     return list(dict.fromkeys(passage.label for passage in found))
 
 
-def test_every_skin_label_has_a_text():
-    assert [label for pipeline, label in library() if pipeline == "skin"] == sorted(SKIN)
+def test_every_label_of_every_pipeline_has_a_text():
+    assert sorted(library()) == sorted(LABELS)
 
 
-@pytest.mark.parametrize("code", SKIN)
-def test_every_text_speaks_of_every_topic_in_six_to_nine_statements(code):
-    text = library()["skin", code]
+@pytest.mark.parametrize(("pipeline", "code"), LABELS)
+def test_every_text_speaks_of_every_topic_in_four_to_nine_statements(pipeline, code):
+    text = library()[pipeline, code]
     assert {statement.topic for statement in text.statements} == set(TOPICS)
-    assert 6 <= len(text.statements) <= 9
+    assert 4 <= len(text.statements) <= 9
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
@@ -107,9 +109,9 @@ def test_the_text_about_df_never_says_melanoma(lang):
     assert not any(word in spoken.casefold() for word in MELANOMA.values())
 
 
-@pytest.mark.parametrize("code", [code for code in SKIN if code != "mel"])
-def test_no_other_label_goes_by_the_name_of_melanoma(code):
-    text = library()["skin", code]
+@pytest.mark.parametrize(("pipeline", "code"), [key for key in LABELS if key != ("skin", "mel")])
+def test_no_other_label_goes_by_the_name_of_melanoma(pipeline, code):
+    text = library()[pipeline, code]
     names = " ".join([*text.title.values(), *text.also]).casefold()
     assert not any(word in names for word in MELANOMA.values())
 
@@ -168,8 +170,40 @@ def test_the_order_of_the_findings_does_not_matter():
     assert retrieve("skin", some, "x", "ko") == retrieve("skin", some[::-1], "x", "ko")
 
 
-def test_a_pipeline_without_texts_has_no_passages():
+def segment(label, share):
+    return Segment(
+        label=label,
+        name=label,
+        area_px=9,
+        area_fraction=share,
+        bbox=(0, 0, 3, 3),
+        mean_probability=0.9,
+        position="centre",
+    )
+
+
+def grade(condition, value):
+    return Grade(condition=condition, name="x", grade=value, grade_name="x", probabilities=[0.25] * 4)
+
+
+def test_nothing_found_or_measured_has_no_passages():
     assert retrieve("chest-xray", [], "", "en") == []
+
+
+def test_what_was_outlined_is_in_the_passages_largest_first():
+    found = measured_labels("chest-xray", [segment("airways", 0.01), segment("left_lung", 0.2)], None)
+    assert found == ["left_lung", "airways"]
+    assert labels_of(retrieve("chest-xray", [], "", "ko", measured=found)) == found
+
+
+def test_where_nothing_was_outlined_the_text_says_what_that_means():
+    assert measured_labels("abdominal-xray", [], None) == ["normal"]
+    assert measured_labels("abdominal-xray", None, None) == []
+
+
+def test_what_was_graded_above_good_is_in_the_passages_worst_first():
+    grades = [grade("fine_scale", 1), grade("hair_loss", 3), grade("dandruff", 0)]
+    assert measured_labels("scalp", None, grades) == ["hair_loss", "fine_scale"]
 
 
 def test_a_passage_says_where_it_comes_from():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import OutOfMemory, ServiceUnavailable
-from workers.microbatch import RANKS, Microbatcher, once_each
+from workers.microbatch import RANKS, Microbatcher
 
 
 class Device:
@@ -76,59 +76,17 @@ def test_interactive_goes_before_bulk_before_explanations() -> None:
     assert device.seen == [[0], [3, 2], [1]]
 
 
-def test_a_pass_with_peoples_jobs_has_a_number_while_it_runs() -> None:
-    device = Device()
-    with batching(device) as batcher:
-        assert batcher.people_pass is None
-        hold(device, batcher)
-        assert batcher.people_pass == 1
-        last = batcher.submit(1)
-        device.free.set()
-        last.result(60)
-    assert batcher.people_pass is None
+def test_several_threads_run_as_many_microbatches_at_once() -> None:
+    both = threading.Barrier(2, timeout=30)
 
+    def run(items: list[int]) -> list[int]:
+        both.wait()  # for ever, if one thread ran them
+        return items
 
-def test_a_pass_of_an_archive_holds_nobodys_claim() -> None:
-    device = Device()
-    with batching(device) as batcher:
-        device.free.clear()
-        future = batcher.submit(0, RANKS["bulk"])
-        assert device.started.wait(60)
-        assert batcher.people_pass is None
-        device.free.set()
-        future.result(60)
-
-
-def test_what_goes_once_each_pass_is_held_for_the_rest_of_it_only() -> None:
-    running: tuple[int, ...] = ()
-    hold_it = once_each(lambda: running)
-    assert [hold_it(), hold_it()] == [False, False]
-    running = (1,)
-    assert [hold_it(), hold_it(), hold_it()] == [False, True, True]
-    running = (2,)
-    assert [hold_it(), hold_it()] == [False, True]
-    running = ()
-    assert [hold_it(), hold_it()] == [False, False]
-
-
-def test_what_arrives_while_it_is_held_runs_together_afterwards() -> None:
-    device, held = Device(), threading.Event()
-    held.set()
-    batcher = Microbatcher[int, int](device, largest=8, name="test", hold=held.is_set)
-    futures = [batcher.submit(number) for number in (1, 2, 3)]
-    assert not device.started.is_set()
-    held.clear()
-    assert [future.result(60) for future in futures] == [10, 20, 30]
+    batcher = Microbatcher[int, int](run, largest=1, name="test", threads=2)
+    futures = [batcher.submit(number) for number in (1, 2)]
+    assert [future.result(30) for future in futures] == [1, 2]
     batcher.close()
-    assert device.seen == [[1, 2, 3]]
-
-
-def test_closing_does_not_wait_for_a_hold() -> None:
-    device = Device()
-    batcher = Microbatcher[int, int](device, largest=8, name="test", hold=lambda: True)
-    future = batcher.submit(1)
-    batcher.close()
-    assert future.result(60) == 10
 
 
 def test_one_bad_item_fails_alone() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway, StaleAttempt
+from shared.figures import Figures
 from shared.settings import Settings
 from workers.breaker import FAILURES, FIRST_PAUSE_S, Breaker
 from workers.limits import Limiter, Rates
@@ -29,6 +30,22 @@ def provider(replies, name="first", **more):
 def test_the_second_provider_answers_when_the_first_fails():
     both = Providers([provider([AWAY]), provider(["hello"], "second")])
     assert both.complete(PROMPT).model == "second"
+
+
+def test_calls_are_counted_by_provider_and_how_they_end():
+    figures = Figures()
+    asked = Providers([provider([AWAY, AnswerRejected("no")]), provider(["hello"], "second")], figures)
+    asked.complete(PROMPT)
+    with pytest.raises(AnswerRejected):
+        asked.complete(PROMPT)
+    counted = {name: value for name, value in figures.values().items() if "_count" in name and value}
+    assert counted == {
+        'medq_llm_seconds_count{"outcome": "unavailable", "provider": "first"}': 1,
+        'medq_llm_seconds_count{"outcome": "rejected", "provider": "first"}': 1,
+        'medq_llm_seconds_count{"outcome": "replied", "provider": "second"}': 1,
+    }
+    tokens = figures.values()['medq_llm_tokens_total{"kind": "output", "provider": "second"}']
+    assert tokens > 0
 
 
 @pytest.mark.parametrize("error", [AnswerRejected("no"), StaleAttempt("stopped")])

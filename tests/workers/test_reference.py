@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from shared.catalog import LANGUAGES, PIPELINES
 from shared.schemas import Finding, Grade, Segment, Warning
-from workers.knowledge import retrieve
+from shared.tables import JobRow
+from workers.answer import case_of
+from workers.knowledge import library, retrieve
 from workers.phrases import PHRASES
 from workers.prompt import Case, build_prompt
 from workers.reference import reference_answer
@@ -163,6 +165,23 @@ def test_a_likely_label_below_its_threshold_is_named_before_an_unlikely_one_abov
 )
 def test_how_soon_follows_from_the_findings(flagged, probabilities, warnings, level):
     assert answer(case(flagged, warnings=warnings, **probabilities)).urgency == level
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_label_without_a_text_of_ours_is_said_to_have_none(lang):
+    one = case(["nv", "mel"], lang, nv=0.7, mel=0.2)
+    names = [PIPELINES["skin"].label(code).name(lang) for code in ("nv", "mel")]
+    assert "{names}" not in answer(one).text
+    assert PHRASES[lang].no_text.split("{")[0] not in answer(one).text
+    half = dataclasses.replace(one, passages=tuple(p for p in one.passages if p.label == "mel"))
+    assert PHRASES[lang].no_text.format(names=names[0]) in answer(half).text
+    bare = dataclasses.replace(one, passages=())
+    assert PHRASES[lang].no_text.format(names=", ".join(names)) in answer(bare).text
+
+
+def test_what_is_not_interpreted_needs_no_text():
+    one = dataclasses.replace(case(["nv"], warnings=[STRANGE], nv=0.97), passages=())
+    assert "no text" not in answer(one).text
 
 
 def test_melanoma_above_threshold_keeps_its_floor_without_any_text():
@@ -334,3 +353,70 @@ def test_away_from_the_skin_nobody_is_sent_to_have_a_spot_looked_at(lang, pipeli
 def test_nobody_is_told_of_two_weeks_in_an_emergency():
     assert "two weeks" in answer(case(["mel"], mel=0.9)).text
     assert "two weeks" not in answer(case(["mel"], question=DANGER["en"], mel=0.9)).text
+
+
+def measured(pipeline, lang, labels, question=""):
+    """The answer to a picture in which these labels were outlined or graded 2."""
+    segments = [
+        {"label": code, "name": code, "area_px": 9, "area_fraction": 0.1, "bbox": [0, 0, 3, 3], "mean_probability": 0.9,
+         "position": "centre"}
+        for code in labels
+    ]  # fmt: skip
+    grades = [
+        {
+            "condition": code,
+            "name": code,
+            "grade": 2,
+            "grade_name": "x",
+            "probabilities": [0.1, 0.1, 0.7, 0.1],
+        }
+        for code in labels
+    ]
+    graded = PIPELINES[pipeline].heads[0].kind == "grade"
+    row = JobRow(
+        id="a", pipeline=pipeline, question=question, lang=lang, segments=None if graded else segments,
+        grades=grades if graded else None,
+    )  # fmt: skip
+    return answer(case_of(row))
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize(
+    ("pipeline", "code"),
+    [(name, label.code) for name in PIPELINES if name != "skin" for label in PIPELINES[name].labels[1:]],
+)
+def test_what_was_measured_is_explained_by_its_text(lang, pipeline, code):
+    said = measured(pipeline, lang, [code])
+    text = library()[pipeline, code]
+    assert {citation.id for citation in said.citations} == {
+        f"{pipeline}/{code}/{topic}" for topic in ("what", "see_whom", "not_to_do")
+    }
+    assert all(citation.quote in said.text for citation in said.citations)
+    assert said.department == text.department[lang]
+    assert UNREVIEWED[lang] in said.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "level"),
+    [
+        (["constipation"], "routine"),
+        (["constipation", "air_fluid_level"], "within_24h"),
+        (["pyloric_stenosis"], "within_24h"),
+        (["constipation", "pneumoperitoneum"], "emergency"),
+        ([], "routine"),
+    ],
+)
+def test_the_most_urgent_thing_that_was_outlined_decides_how_soon(labels, level):
+    said = measured("abdominal-xray", "en", labels)
+    assert (said.urgency, said.next_step in said.text) == (level, True)
+    worst = labels[-1] if labels else "normal"
+    assert {citation.id.split("/")[1] for citation in said.citations} == {worst}
+
+
+def test_free_air_keeps_its_floor_whatever_a_text_says():
+    one = case(pipeline="abdominal-xray")
+    area = Segment(
+        label="pneumoperitoneum", name="x", area_px=9, area_fraction=0.1, bbox=(0, 0, 3, 3), mean_probability=0.9,
+        position="centre",
+    )  # fmt: skip
+    assert floor(dataclasses.replace(one, segments=(area,), passages=())) == "emergency"

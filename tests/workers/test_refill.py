@@ -34,6 +34,9 @@ class Instant:
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
         return lambda: Found({"findings": []} if self.name == "vision" else {"answer": {"text": "a"}})
 
+    def slow(self, job: JobRow) -> bool:
+        return False
+
 
 class Floor:
     """Workers of both stages without threads of their own: a test takes messages out of the broker by hand."""

@@ -10,6 +10,7 @@ import pytest
 
 from shared import jobs
 from shared.database import Database
+from shared.figures import Figures
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.storage import open_storage
@@ -22,11 +23,12 @@ from workers.sweeper import Sweeper
 def sweeper(database: Database, settings: Callable[..., Settings]) -> Iterator[Callable[..., Sweeper]]:
     opened: list[Dispatcher | Hints] = []
 
-    def make(**overrides: Any) -> Sweeper:
+    def make(figures: Figures | None = None, **overrides: Any) -> Sweeper:
         chosen = settings(**overrides)
         dispatcher, hints = Dispatcher(chosen), Hints(chosen)
         opened.extend((dispatcher, hints))
-        return Sweeper(database, open_storage(chosen.storage_location), dispatcher, hints, chosen)
+        storage = open_storage(chosen.storage_location)
+        return Sweeper(database, storage, dispatcher, hints, chosen, figures)
 
     yield make
     for one in opened:
@@ -66,6 +68,21 @@ def test_lost_jobs_wait_again_and_go_alone(
     sweeper().sweep()
     assert {row(database, job_id).status for job_id in ids} == {"queued"}
     assert sorted(messages(broker, "vision.skin.interactive")) == sorted([job_id] for job_id in ids)
+
+
+def test_what_it_does_is_counted(
+    sweeper: Callable[..., Sweeper], job_factory: Any, database: Database
+) -> None:
+    figures = Figures()
+    ids = [job_factory().id for _ in range(3)]
+    jobs.claim(database, ids, "vision", "dead", lease_s=0.0, limit_s=10)
+    job_factory(expires_in_s=0.0)
+    sweeper(figures).sweep()
+    counted = {
+        action: figures.values()[f'medq_swept_total{{"action": "{action}"}}']
+        for action in ("lost", "expired", "dispatched", "settled", "erased", "clock")
+    }
+    assert counted == {"lost": 3, "expired": 1, "dispatched": 3, "settled": 0, "erased": 0, "clock": 0}
 
 
 def test_a_job_that_was_lost_too_often_fails(

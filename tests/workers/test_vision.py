@@ -14,6 +14,7 @@ from PIL import Image
 
 from shared.catalog import PIPELINES
 from shared.errors import CardMismatch, ImageFailed, OutOfMemory, UnreadableImage
+from shared.figures import Figures
 from shared.images import Limits, decode
 from shared.networks import load_network
 from shared.preprocess import normalise, to_tensor
@@ -94,6 +95,24 @@ def test_findings_are_the_networks_own(
         found = {item["label"]: item["probability"] for item in end().values["findings"]}
         expected = by_hand(data, tmp_path / "again")
         assert [found[label.code] for label in HEAD.labels] == pytest.approx(expected, abs=1e-5)
+
+
+def test_decoding_and_passes_are_counted_and_the_warm_up_is_not(
+    chosen: Settings, storage: FolderStorage, job: Callable[..., JobRow]
+) -> None:
+    figures = Figures()
+    loaded = Models(chosen, figures)
+    one = VisionStage(loaded, storage, chosen, figures)
+    assert figures.values()['medq_forward_seconds_count{"head": "skin"}'] == 0
+    for end in [one.begin(job(f"job{n}", picture(n)), never) for n in range(5)]:
+        end()
+    loaded.close()
+    values = figures.values()
+    assert values["medq_decode_seconds_count{}"] == 5
+    assert values['medq_microbatch_pictures_total{"head": "skin"}'] == 5
+    passes = values['medq_forward_seconds_count{"head": "skin"}']
+    assert 1 <= passes == values['medq_microbatch_fill_count{"head": "skin"}'] <= 5
+    assert values["medq_device_busy_seconds_total{}"] > 0
 
 
 def test_findings_come_most_probable_first_and_sum_to_one(
@@ -211,3 +230,9 @@ def test_half_the_precision_is_used_where_the_card_shows_equal_findings(
     card = tiny_model(chosen.models_path).model_copy(update={"bfloat16_deviation": deviation})
     settings = replace(chosen, dtype=asked)  # type: ignore[arg-type]
     assert pick_dtype(settings, torch.device("cpu"), card) in given
+
+
+def test_half_the_precision_is_refused_where_the_card_shows_other_findings(chosen: Settings) -> None:
+    card = tiny_model(chosen.models_path).model_copy(update={"bfloat16_deviation": 0.021})
+    with pytest.raises(CardMismatch, match="MEDQ_DTYPE"):
+        pick_dtype(replace(chosen, dtype="bfloat16"), torch.device("cpu"), card)
