@@ -202,7 +202,7 @@ def flower_counts(place: Place) -> dict[str, int]:
 
 def counted(place: Place) -> dict[tuple[str, str], int]:
     """Jobs that workers say they have dealt with, by stage and outcome, from the API's /metrics."""
-    families = text_string_to_metric_families(httpx.get(f"{place.system.url}/metrics").text)
+    families = text_string_to_metric_families(httpx.get(f"{place.system.url}/metrics", timeout=60).text)
     return {
         (sample.labels["stage"], sample.labels["outcome"]): int(sample.value)
         for family in families

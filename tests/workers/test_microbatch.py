@@ -138,7 +138,7 @@ def test_closing_runs_what_was_handed_in_and_refuses_the_rest() -> None:
         closer = threading.Thread(target=batcher.close)
         closer.start()
         device.free.set()
-        closer.join(10)
+        closer.join(60)
         assert waiting.result(0) == 50
         with pytest.raises(ServiceUnavailable):
             batcher.submit(6)
