@@ -21,7 +21,7 @@ from shared import logs
 from shared.catalog import PIPELINES
 from shared.database import Database, connect
 from shared.errors import ServiceError, SettingsError
-from shared.figures import Figures
+from shared.figures import ROLES, Figures
 from shared.queue import LANES, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
 from shared.storage import open_storage
@@ -48,7 +48,7 @@ log = structlog.get_logger(__name__)
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="workers.app", description="Start one MedQ worker process.")
-    parser.add_argument("role", choices=("vision", "answer", "archive", "sweeper"))
+    parser.add_argument("role", choices=ROLES)
     role = parser.parse_args().role
     if role == "vision":
         keep_memory("workers.app")
