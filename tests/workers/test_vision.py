@@ -212,7 +212,7 @@ def test_the_watch_sees_a_new_card(models: Models, chosen: Settings, monkeypatch
     monkeypatch.setattr("workers.serving.RELOAD_S", 0.01)
     models.watch()
     tiny_model(chosen.models_path, seed=2)
-    for _ in range(500):
+    for _ in range(3000):
         if models.served(HEAD).card.version == "tiny.2":
             return
         threading.Event().wait(0.02)
