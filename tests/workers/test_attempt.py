@@ -45,7 +45,7 @@ class Asked:
             self.ran.append(job.id)
             self.inside.set()
             if job.question != "passes":
-                self.gate.wait(20)
+                self.gate.wait(60)
             if job.question == "busy":
                 raise LanguageModelUnavailable("Come back later.")
             if job.question == "closed":
@@ -55,7 +55,7 @@ class Asked:
             if job.question == "bug":
                 raise ZeroDivisionError("a secret of the machine")
             if job.question == "until lost":
-                for _ in range(200):
+                for _ in range(6000):
                     if lost():
                         break
                     threading.Event().wait(0.02)
@@ -286,10 +286,10 @@ def test_a_worker_that_lost_its_job_writes_nothing(
     stage.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(attempts.message, [job_id])
-        assert stage.inside.wait(10)
+        assert stage.inside.wait(60)
         assert jobs.cancel(database, job_id)
         stage.gate.set()
-        running.result(10)
+        running.result(60)
     job = row(database, job_id)
     assert (job.status, job.findings) == ("canceled", None)
 
@@ -301,9 +301,9 @@ def test_a_running_stage_learns_that_its_job_was_canceled(
     attempts = start(lease_s=1.0)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(attempts.message, [job_id])
-        assert stage.inside.wait(10)
+        assert stage.inside.wait(60)
         assert jobs.cancel(database, job_id)
-        running.result(3)  # long before the stage would have given up by itself
+        running.result(60)  # by itself the stage would go on for longer
 
 
 def test_draining_gives_unfinished_jobs_back_uncounted(
@@ -314,12 +314,12 @@ def test_draining_gives_unfinished_jobs_back_uncounted(
     stage.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(attempts.message, [job_id])
-        assert stage.inside.wait(10)
+        assert stage.inside.wait(60)
         assert attempts.drain()
         job = row(database, job_id)
         assert (job.status, job.stage, job.failures) == ("queued", "vision", 0)
         stage.gate.set()
-        running.result(10)  # a zombie now
+        running.result(60)  # a zombie now
     assert outcomes(database, job_id) == ["release"]
     assert row(database, job_id).findings is None
 
@@ -336,16 +336,16 @@ def test_the_lease_of_long_work_is_renewed(
     stage.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(attempts.message, [job_id])
-        assert stage.inside.wait(10)
+        assert stage.inside.wait(60)
         first = row(database, job_id).lease_until or 0
-        for _ in range(100):
+        for _ in range(1200):
             if (row(database, job_id).lease_until or 0) > first:
                 break
             threading.Event().wait(0.05)
         else:
             pytest.fail("the lease was not renewed")
         stage.gate.set()
-        assert running.result(10) == 1
+        assert running.result(60) == 1
 
 
 @pytest.mark.parametrize("failures", [1, 2, 5, 40])
