@@ -146,6 +146,15 @@ class Doubt(_Frozen):
     flagged: dict[str, dict[str, float]]  # share of val, test and foreign pictures with each warning
 
 
+class Agreement(_Frozen):
+    """How often a classifier says the same of one picture in two sizes."""
+
+    pairs: int
+    alike: Interval  # share of pairs with the same top label
+    unseen: int  # pairs that were not in `train`
+    unseen_alike: Probability | None
+
+
 BFLOAT16_TOLERANCE = 0.02  # a network that deviates more is served in float32
 
 
@@ -168,6 +177,7 @@ class ModelCard(_Frozen):
     # largest share of a picture's pixels that get another label.
     bfloat16_deviation: float | None = Field(default=None, ge=0)
     doubt: Doubt | None = None  # None: nothing is doubted
+    agreement: Agreement | None = None  # None: not measured
     largest_microbatch: int = Field(ge=1, le=1024)
     data: str
     licence: str
