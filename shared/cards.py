@@ -177,12 +177,12 @@ class ModelCard(_Frozen):
     # largest share of a picture's pixels that get another label.
     bfloat16_deviation: float | None = Field(default=None, ge=0)
     doubt: Doubt | None = None  # None: nothing is doubted
-    agreement: Agreement | None = None  # None: not measured
     largest_microbatch: int = Field(ge=1, le=1024)
     data: str
     licence: str
     training: dict[str, Any]
     metrics: Metrics | GradeMetrics | SegmentMetrics | None = None
+    agreement: Agreement | None = None  # None: not measured
     weights_dtype: Literal["float16", "float32"]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
