@@ -175,6 +175,15 @@ class Doubt(_Frozen):
     flagged: dict[str, dict[str, float]]  # share of val, test and foreign pictures with each warning
 
 
+class Agreement(_Frozen):
+    """How often a classifier says the same of one picture in two sizes."""
+
+    pairs: int
+    alike: Interval  # share of pairs with the same top label
+    unseen: int  # pairs that were not in `train`
+    unseen_alike: Probability | None
+
+
 BFLOAT16_TOLERANCE = 0.02  # a network that deviates more is served in float32
 
 
@@ -203,6 +212,7 @@ class ModelCard(_Frozen):
     licence: str
     training: dict[str, Any]
     metrics: Metrics | GradeMetrics | SegmentMetrics | None = None
+    agreement: Agreement | None = None  # None: not measured
     weights_dtype: Literal["float16", "float32"]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
