@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
+import shared.queue
 from migrations import upgrade
 from shared import jobs
 from shared.database import Database, connect
@@ -16,6 +17,7 @@ from shared.ids import new_id
 from shared.settings import Settings
 from shared.tables import Row
 from tests.servers import MariaDB, Redis
+from tests.sockets import Cost, counted
 
 DATABASES = ("sqlite", "mariadb")
 
@@ -99,6 +101,13 @@ def database(database_url: str) -> Iterator[Database]:
     opened = connect(database_url, pool_size=20)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def cost(monkeypatch: pytest.MonkeyPatch) -> Cost:
+    """What is tried on sockets that are made from now on, and a broker's breaker that stays open once it is."""
+    monkeypatch.setattr(shared.queue, "BREAKER_S", 3600.0)
+    return counted(monkeypatch)
 
 
 @pytest.fixture

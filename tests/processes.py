@@ -39,7 +39,7 @@ def kill(system: System, role: str, number: int = signal.SIGKILL) -> list[int]:
     return killed
 
 
-def await_other(system: System, role: str, killed: list[int], timeout_s: float = 60.0) -> None:
+def await_other(system: System, role: str, killed: list[int], timeout_s: float = 300.0) -> None:
     """Wait until the process manager has started a role again, and none of the old processes is left.
 
     Raises: TimeoutError

@@ -9,32 +9,36 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import structlog
 from celery.signals import worker_shutting_down
 
-from shared import logs
+from shared import logs, messages
 from shared.catalog import PIPELINES
 from shared.database import Database, connect
 from shared.errors import ServiceError, SettingsError
-from shared.figures import Figures
+from shared.figures import ROLES, Figures
 from shared.queue import LANES, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
 from shared.storage import open_storage
 from shared.totals import Teller
+from shared.traces import Traces
 from workers.answer import AnswerStage
 from workers.archive import Archives
 from workers.attempt import Attempts, Stage
 from workers.beside import Beside
 from workers.consume import consume
 from workers.memory import keep_memory
+from workers.meter import Meter
 from workers.providers import make_providers
 from workers.red_flags import load
 from workers.refill import Refiller
+from workers.shelf import Shelf
 from workers.sweeper import Sweeper
 
 if TYPE_CHECKING:
@@ -48,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="workers.app", description="Start one MedQ worker process.")
-    parser.add_argument("role", choices=("vision", "answer", "archive", "sweeper"))
+    parser.add_argument("role", choices=ROLES)
     role = parser.parse_args().role
     if role == "vision":
         keep_memory("workers.app")
@@ -94,9 +98,19 @@ def answer(settings: Settings) -> None:
     load()  # red flags: broken rules stop the start, not the first job
     figures = Figures()
     model = make_providers(settings, figures)
-    stage = AnswerStage(model, settings.max_attempts, Hints(settings), settings.answer_wait_s)
+    db = connect(settings.sqlalchemy_url)
+    stage = AnswerStage(
+        model,
+        settings.max_attempts,
+        Hints(settings),
+        settings.answer_wait_s,
+        shelf=Shelf(db),
+        before=partial(messages.before, db),
+        meter=Meter(db, settings.owner_tokens_a_month),
+    )
     queues = [queue_name("answer", "all", lane) for lane in LANES]
     serve(stage, queues, settings.answer_threads, settings, figures)
+    db.close()
 
 
 def archive(settings: Settings) -> None:
@@ -160,31 +174,37 @@ def serve(
     db = connect(settings.sqlalchemy_url, pool_size=8)
     dispatcher, hints = Dispatcher(settings), Hints(settings)
     refiller = Refiller(db, dispatcher, hints, settings)
-    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller, figures=figures)
+    traces = Traces.open(settings, stage.name)
+    make = partial(Attempts, figures=figures, traces=traces)
+    attempts = make(stage, db, dispatcher, hints, settings, refiller)
     celery = make_celery(settings, queues)
     celery.task(name=f"medq.{stage.name}")(attempts.message)
     running, beside = [attempts], None
     if explain:
-        running.append(
-            Attempts(explain, db, dispatcher, hints, settings, refiller, spare=explain.spare, figures=figures)
-        )
+        running.append(make(explain, db, dispatcher, hints, settings, refiller, spare=explain.spare))
         beside = Beside(running[-1].message, settings.explain_threads, explain.name)
         celery.task(name=f"medq.{explain.name}")(beside.message)
     teller = Teller(settings, figures, stage.name)
     teller.start()
-    stop_in_time(running, db, teller)
+
+    def tell_the_rest() -> None:
+        teller.close()
+        if traces:
+            traces.close()
+
+    stop_in_time(running, db, tell_the_rest)
     log.info("ready", stage=stage.name, queues=queues, threads=threads)
     consume(celery, stage.name, threads)
     if beside:
         beside.close()
     for one in running:
         one.close()
-    teller.close()
+    tell_the_rest()
     refiller.close()
     db.close()
 
 
-def stop_in_time(running: Sequence[Attempts], db: Database, teller: Teller) -> None:
+def stop_in_time(running: Sequence[Attempts], db: Database, tell_the_rest: Callable[[], None]) -> None:
     """On SIGTERM Celery waits for its threads without bound: `drain_s` later, what is left is given back.
 
     Claims that were released are dispatched again by the sweeper, so the process may simply end.
@@ -195,7 +215,7 @@ def stop_in_time(running: Sequence[Attempts], db: Database, teller: Teller) -> N
         with ThreadPoolExecutor(len(running)) as pool:
             left = list(pool.map(Attempts.drain, running))
         if any(left):
-            teller.close()
+            tell_the_rest()
             db.close()
             os._exit(0)
 

@@ -14,10 +14,11 @@ from playwright.sync_api import Browser, sync_playwright
 
 from api.app import create_app
 from api.services import Services
+from api.waiting import Watch
 from shared.database import Database
 from shared.settings import ROOT, Settings
 from tests.api.browsing import Visitor, visiting
-from tests.api.driving import Worker, write_model
+from tests.api.driving import Waits, Worker, write_model
 from tests.api.live import Live, models
 from tests.servers import Redis, needs
 
@@ -63,6 +64,13 @@ def client(app: Flask) -> FlaskClient:
 @pytest.fixture
 def worker(database: Database) -> Worker:
     return Worker(database)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
+    made, wait = Waits(), Watch.wait
+    monkeypatch.setattr(Watch, "wait", lambda watch, seen, timeout_s: made.of(wait, watch, seen, timeout_s))
+    return made
 
 
 # A browser on the page. It takes seconds to start, so the tests share it, and one server.

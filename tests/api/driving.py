@@ -17,6 +17,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse, encode_multipart
 
 from api.services import Services
+from api.waiting import Watch
 from shared import jobs
 from shared.cards import Architecture, ModelCard, Preprocess, save_card
 from shared.catalog import PIPELINES
@@ -26,6 +27,8 @@ from shared.lifecycle import Event
 from shared.settings import Settings
 
 ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+PATIENCE_S = 60.0  # with what only hangs when something is broken
 
 FINDINGS = [
     {"label": "mel", "name": "Melanoma", "probability": 0.81, "above_threshold": True},
@@ -147,28 +150,50 @@ def blobs(settings: Settings) -> list[Path]:
 
 
 class later:  # noqa: N801, it reads as a word at the call
-    """Run something in a thread after a pause; `result` is what it answered, or when it was done."""
+    """Run something in a thread; `result` is what it answered."""
 
-    def __init__(self, pause_s: float, work: Callable[[], Any]) -> None:
-        self._pause_s, self._work = pause_s, work
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work = work
         self._answer: Any = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
-        time.sleep(self._pause_s)
         try:
-            answer = self._work()
-            self._answer = time.monotonic() if answer is None else answer
+            self._answer = self._work()
         except BaseException as error:
             self._error = error
 
     def result(self) -> Any:
-        self._thread.join(60)
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive(), "it hangs"
         if self._error:
             raise self._error
         return self._answer
+
+
+class Waits:
+    """The waits of clients in this process. Unless `timed`, only news and a stop end them, and never their time."""
+
+    def __init__(self) -> None:
+        self.timed = False
+        self.woken: list[bool] = []  # of each wait that ended, whether by news
+        self._begun = 0
+        self._change = threading.Condition()
+
+    def of(self, wait: Callable[..., bool], watch: Watch, seen: int, timeout_s: float) -> bool:
+        with self._change:
+            self._begun += 1
+            self._change.notify_all()
+        woken = wait(watch, seen, timeout_s if self.timed else 3600.0)
+        self.woken.append(woken)
+        return woken
+
+    def begun(self, number: int = 1) -> None:
+        """Wait until so many have begun."""
+        with self._change:
+            assert self._change.wait_for(lambda: self._begun >= number, PATIENCE_S)
 
 
 def version_of(claim: jobs.Claim) -> int:
@@ -178,7 +203,7 @@ def version_of(claim: jobs.Claim) -> int:
 def listening(rooms: Services) -> None:
     """Wait until the process hears hints: the first wait starts the thread that listens."""
     rooms.waiters.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     with rooms.waiters.watch("probe") as watch:
         while not watch.wait(0, 0.02):
             assert time.monotonic() < deadline

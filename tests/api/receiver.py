@@ -35,7 +35,7 @@ def receiving() -> Iterator[Receiver]:
             told.came.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
             step = told.next()
             if step == "stall":
-                told.over.wait(30)
+                told.over.wait()
             elif step == "drip":
                 while not told.over.wait(0.05):
                     self.wfile.write(b"H" if told.over.is_set() else b" ")

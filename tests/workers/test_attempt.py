@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
@@ -19,6 +20,7 @@ from shared.ids import new_id
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.tables import AttemptRow, JobRow
+from shared.traces import Traces
 from tests.servers import Redis
 from workers.attempt import GROUPS, Attempts, Found, pause_s
 from workers.refill import Refiller
@@ -43,7 +45,7 @@ class Asked:
             self.ran.append(job.id)
             self.inside.set()
             if job.question != "passes":
-                self.gate.wait(20)
+                self.gate.wait(60)
             if job.question == "busy":
                 raise LanguageModelUnavailable("Come back later.")
             if job.question == "closed":
@@ -53,7 +55,7 @@ class Asked:
             if job.question == "bug":
                 raise ZeroDivisionError("a secret of the machine")
             if job.question == "until lost":
-                for _ in range(200):
+                for _ in range(6000):
                     if lost():
                         break
                     threading.Event().wait(0.02)
@@ -77,11 +79,12 @@ def stage() -> Asked:
 def start(stage: Asked, database: Database, settings: Callable[..., Settings]) -> Iterator[Start]:
     started: list[tuple[Attempts, Refiller, Dispatcher, Hints]] = []
 
-    def make(figures: Figures | None = None, **overrides: Any) -> Attempts:
+    def make(figures: Figures | None = None, traces: Traces | None = None, **overrides: Any) -> Attempts:
         chosen = settings(retry_base_s=0.0, **overrides)
         dispatcher, hints = Dispatcher(chosen), Hints(chosen)
         refiller = Refiller(database, dispatcher, hints, chosen)
-        attempts = Attempts(stage, database, dispatcher, hints, chosen, refiller, figures=figures)
+        rooms = (database, dispatcher, hints, chosen, refiller)
+        attempts = Attempts(stage, *rooms, figures=figures, traces=traces)
         started.append((attempts, refiller, dispatcher, hints))
         return attempts
 
@@ -283,10 +286,10 @@ def test_a_worker_that_lost_its_job_writes_nothing(
     stage.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(attempts.message, [job_id])
-        assert stage.inside.wait(10)
+        assert stage.inside.wait(60)
         assert jobs.cancel(database, job_id)
         stage.gate.set()
-        running.result(10)
+        running.result(60)
     job = row(database, job_id)
     assert (job.status, job.findings) == ("canceled", None)
 
@@ -298,9 +301,9 @@ def test_a_running_stage_learns_that_its_job_was_canceled(
     attempts = start(lease_s=1.0)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(attempts.message, [job_id])
-        assert stage.inside.wait(10)
+        assert stage.inside.wait(60)
         assert jobs.cancel(database, job_id)
-        running.result(3)  # long before the stage would have given up by itself
+        running.result(60)  # by itself the stage would go on for longer
 
 
 def test_draining_gives_unfinished_jobs_back_uncounted(
@@ -311,12 +314,12 @@ def test_draining_gives_unfinished_jobs_back_uncounted(
     stage.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(attempts.message, [job_id])
-        assert stage.inside.wait(10)
+        assert stage.inside.wait(60)
         assert attempts.drain()
         job = row(database, job_id)
         assert (job.status, job.stage, job.failures) == ("queued", "vision", 0)
         stage.gate.set()
-        running.result(10)  # a zombie now
+        running.result(60)  # a zombie now
     assert outcomes(database, job_id) == ["release"]
     assert row(database, job_id).findings is None
 
@@ -333,19 +336,35 @@ def test_the_lease_of_long_work_is_renewed(
     stage.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(attempts.message, [job_id])
-        assert stage.inside.wait(10)
+        assert stage.inside.wait(60)
         first = row(database, job_id).lease_until or 0
-        for _ in range(100):
+        for _ in range(1200):
             if (row(database, job_id).lease_until or 0) > first:
                 break
             threading.Event().wait(0.05)
         else:
             pytest.fail("the lease was not renewed")
         stage.gate.set()
-        assert running.result(10) == 1
+        assert running.result(60) == 1
 
 
 @pytest.mark.parametrize("failures", [1, 2, 5, 40])
 def test_pauses_double_within_bounds(failures: int) -> None:
     for _ in range(50):
         assert 2.0 <= pause_s(failures, 2.0) <= min(300.0, 2.0 * 2**failures)
+
+
+def test_a_collector_hears_of_each_attempt_that_was_recorded(
+    start: Start, job_factory: Any, database: Database
+) -> None:
+    exporter = InMemorySpanExporter()
+    traces = Traces(exporter, "medq", "vision")
+    attempts = start(traces=traces)
+    fine, bad = job_factory(question="fine").id, job_factory(question="unreadable").id
+    attempts.message([fine, bad])
+    traces.close()
+    spans = {
+        (span.name, (span.attributes or {})["medq.job_id"]): span for span in exporter.get_finished_spans()
+    }
+    assert set(spans) == {("vision", fine), ("vision", bad), ("job", bad)}
+    assert spans["vision", bad].status.description == "image-failed"

@@ -87,7 +87,7 @@ def test_samples_go_last_in_line_and_two_microbatches_are_under_way() -> None:
     gate = threading.Event()
 
     def run(tensors: list[torch.Tensor]) -> list[list[float]]:
-        gate.wait(10)
+        gate.wait(60)
         seen.append([int(tensor[0, 0, 0]) for tensor in tensors])
         return [[float(tensor[0, 0, 0])] for tensor in tensors]
 

@@ -25,7 +25,7 @@ class Device:
     def __call__(self, items: list[int]) -> list[int]:
         self.seen.append(list(items))
         self.started.set()
-        self.free.wait(10)
+        self.free.wait(60)
         if error := self._fails(items):
             raise error
         return [item * 10 for item in items]
@@ -45,13 +45,13 @@ def hold(device: Device, batcher: Microbatcher[int, int]) -> None:
     """Make the device busy with item 0."""
     device.free.clear()
     batcher.submit(0)
-    assert device.started.wait(10)
+    assert device.started.wait(60)
 
 
 def test_an_idle_device_runs_a_lone_item_at_once() -> None:
     device = Device()
     with batching(device) as batcher:
-        assert batcher.submit(7).result(10) == 70
+        assert batcher.submit(7).result(60) == 70
     assert device.seen == [[7]]
 
 
@@ -61,7 +61,7 @@ def test_what_arrives_while_the_device_is_busy_collects_up_to_the_largest() -> N
         hold(device, batcher)
         futures = [batcher.submit(number) for number in range(1, 7)]
         device.free.set()
-        assert [future.result(10) for future in futures] == [10, 20, 30, 40, 50, 60]
+        assert [future.result(60) for future in futures] == [10, 20, 30, 40, 50, 60]
     assert device.seen == [[0], [1, 2, 3, 4], [5, 6]]
 
 
@@ -72,7 +72,7 @@ def test_interactive_goes_before_bulk_before_explanations() -> None:
         last = [batcher.submit(1, RANKS["explain"]), batcher.submit(2, RANKS["bulk"])]
         batcher.submit(3, RANKS["interactive"])
         device.free.set()
-        [future.result(10) for future in last]
+        [future.result(60) for future in last]
     assert device.seen == [[0], [3, 2], [1]]
 
 
@@ -96,8 +96,8 @@ def test_one_bad_item_fails_alone() -> None:
         futures = {number: batcher.submit(number) for number in range(1, 8)}
         device.free.set()
         with pytest.raises(ValueError, match="bad"):
-            futures.pop(3).result(10)
-        assert {number: future.result(10) for number, future in futures.items()} == {
+            futures.pop(3).result(60)
+        assert {number: future.result(60) for number, future in futures.items()} == {
             number: number * 10 for number in futures
         }
 
@@ -110,7 +110,7 @@ def test_without_bisection_all_share_the_failure_and_run_once() -> None:
         device.free.set()
         for future in futures:
             with pytest.raises(ValueError, match="down"):
-                future.result(10)
+                future.result(60)
     assert device.seen == [[0], [2, 3]]
 
 
@@ -120,14 +120,14 @@ def test_out_of_memory_halves_the_microbatch_for_good_and_loses_nothing() -> Non
         hold(device, batcher)
         futures = [batcher.submit(number) for number in range(1, 9)]
         device.free.set()
-        assert [future.result(10) for future in futures] == [number * 10 for number in range(1, 9)]
+        assert [future.result(60) for future in futures] == [number * 10 for number in range(1, 9)]
         assert batcher.largest == 2
 
 
 def test_out_of_memory_for_a_single_item_is_its_own() -> None:
     device = Device(lambda items: OutOfMemory())
     with batching(device) as batcher, pytest.raises(OutOfMemory):
-        batcher.submit(1).result(10)
+        batcher.submit(1).result(60)
 
 
 def test_closing_runs_what_was_handed_in_and_refuses_the_rest() -> None:
@@ -138,7 +138,7 @@ def test_closing_runs_what_was_handed_in_and_refuses_the_rest() -> None:
         closer = threading.Thread(target=batcher.close)
         closer.start()
         device.free.set()
-        closer.join(10)
+        closer.join(60)
         assert waiting.result(0) == 50
         with pytest.raises(ServiceUnavailable):
             batcher.submit(6)
@@ -160,5 +160,5 @@ def test_every_item_gets_its_own_result_or_its_own_failure(
             if number in bad:
                 assert isinstance(future.exception(10), ValueError)
             else:
-                assert future.result(10) == number * 10
+                assert future.result(60) == number * 10
     assert all(len(batch) <= largest for batch in device.seen)

@@ -112,7 +112,7 @@ def test_two_sweepers_deliver_a_job_once(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     sent = [job_id for message in messages(broker, "vision.skin.interactive") for job_id in message]
     assert len(sent) == 30
     assert set(sent) == ids
@@ -135,12 +135,12 @@ def test_a_round_that_fails_does_not_end_the_sweeper(
     stop = threading.Event()
     thread = threading.Thread(target=one.run, args=(stop,))
     thread.start()
-    for _ in range(200):
+    for _ in range(1200):
         if messages(broker, "vision.skin.interactive"):
             break
         threading.Event().wait(0.05)
     stop.set()
-    thread.join(20)
+    thread.join(60)
     assert messages(broker, "vision.skin.interactive") == [[job_id]]
 
 
