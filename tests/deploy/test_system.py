@@ -277,8 +277,15 @@ def kill_vision(place: Place) -> list[int]:
     return pids
 
 
+def refused(job: Job) -> bool:
+    return any(warning.code == "out_of_distribution" for warning in job.warnings)
+
+
 def check_prompts(place: Place, found: list[Job]) -> None:
-    """One request per job, holding the question, findings, age, sex, site and passages of that job."""
+    """One request per job, holding the question, findings, age, sex, site and passages of that job.
+
+    None about the few pictures that the network takes for foreign: nobody interprets them.
+    """
     sent: dict[str, str] = {}
     for line in place.prompts.read_text().splitlines():
         text = "\n".join(message["content"] for message in json.loads(line)["messages"])
@@ -286,10 +293,15 @@ def check_prompts(place: Place, found: list[Job]) -> None:
         assert number
         assert number[1] not in sent, "asked twice"
         sent[number[1]] = text
-    assert len(sent) == COUNT
+    foreign = {index for index, job in enumerate(found) if refused(job)}
+    assert len(foreign) < COUNT / 20
+    assert len(sent) == COUNT - len(foreign)
     for index, job in enumerate(found):
-        text = sent[str(index)]
         assert job.answer
+        if index in foreign:
+            assert (job.answer.source, str(index) in sent) == ("reference", False)
+            continue
+        text = sent[str(index)]
         assert (job.answer.source, job.answer.model) == ("language_model", "scripted-1")
         assert job.findings
         for finding in job.findings:
