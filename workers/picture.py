@@ -1,5 +1,7 @@
 """A job's stored picture, decoded; apart from this process when it may be what killed a worker."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,18 +13,27 @@ from shared.tables import JobRow
 from workers.decode_alone import decode_alone
 
 
-def stored_picture(
-    storage: Storage, job: JobRow, settings: Settings, at_least_px: int = 0
-) -> NDArray[np.uint8]:
-    """Pixels, scaled down to `at_least_px` where the format allows it; 0: never.
+def stored_pictures(
+    storage: Storage, job: JobRow, settings: Settings, sizes: Iterable[int]
+) -> dict[int, NDArray[np.uint8]]:
+    """The job's picture for each of `sizes`: a JPEG scaled down to sides that are still so long; 0: as it is.
 
     Raises: ImageFailed
     """
     limits = Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
+    frame = job.frame or 1
     try:
         data = storage.get(f"{job.id}/image")
         if job.lost:
-            return decode_alone(data, limits, at_least_px, job.frame or 1)
-        return decode(data, limits, at_least_px=at_least_px, frame=job.frame or 1)
+            return {size: decode_alone(data, limits, size, frame) for size in set(sizes)}
+        return {size: decode(data, limits, at_least_px=size, frame=frame) for size in set(sizes)}
     except RequestError as error:
         raise ImageFailed(error.detail) from error
+
+
+def stored_picture(storage: Storage, job: JobRow, settings: Settings) -> NDArray[np.uint8]:
+    """The job's picture in its own size.
+
+    Raises: ImageFailed
+    """
+    return stored_pictures(storage, job, settings, (0,))[0]

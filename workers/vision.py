@@ -20,7 +20,7 @@ from workers import segment
 from workers.artifacts import keep
 from workers.attempt import Found
 from workers.microbatch import RANKS
-from workers.picture import stored_picture
+from workers.picture import stored_pictures
 from workers.results import HeadResult, merged, models_used
 from workers.serving import Models, Served
 
@@ -42,11 +42,13 @@ class VisionStage:
         """Decode, and hand the picture to the microbatcher of each head."""
         served = self._models.heads_of(job.pipeline)
         with self._decoding.time():
-            pixels = stored_picture(self._storage, job, self._settings, _at_least_px(served))
+            pixels = stored_pictures(self._storage, job, self._settings, map(_decoded_px, served))
         lang: Lang = job.lang  # type: ignore[assignment]
         source = self._dicom_source(job, served)
         known = Known(job.age, job.sex, job.site)
-        waiting = [hand_in(one, pixels, RANKS[job.lane], lang, known, source) for one in served]
+        waiting = [
+            hand_in(one, pixels[_decoded_px(one)], RANKS[job.lane], lang, known, source) for one in served
+        ]
 
         def end() -> Found:
             result = merged([wait() for wait in waiting])
@@ -71,11 +73,12 @@ def _outlined(served: Sequence[Served]) -> bool:
     return any(one.head.kind == "segment" for one in served)
 
 
-def _at_least_px(served: Sequence[Served]) -> int:
-    """How small a JPEG may be decoded; a mask has the picture's own size, and needs all of it."""
-    if _outlined(served):
-        return 0
-    return max(one.card.preprocess.size_px for one in served)
+def _decoded_px(served: Served) -> int:
+    """How small a JPEG may be decoded; a mask has the picture's own size, and needs all of it.
+
+    Each head sees what it was measured with, whichever other heads are installed.
+    """
+    return 0 if served.head.kind == "segment" else served.card.preprocess.size_px
 
 
 def hand_in(
