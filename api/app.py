@@ -14,6 +14,7 @@ from api import (
     health,
     jobs,
     limits,
+    operate,
     page,
     pipelines,
     problems,
@@ -53,7 +54,7 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     limits.install(app, settings)
     audited.install(app, settings)
     resources = (
-        jobs, deliveries, events, reviews, report, batches, uploads, pipelines, sessions, about, health,
+        jobs, deliveries, events, reviews, report, batches, uploads, pipelines, sessions, about, health, operate,
     )  # fmt: skip
     for resource in resources:
         app.register_api(resource.api)

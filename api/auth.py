@@ -24,6 +24,10 @@ PUBLIC = frozenset(
 # The scope that an operation needs, unless it is `read` for one that reads, and `submit` for one that writes.
 NEEDED = {
     "health.metrics": "admin",  # counts are of everybody's jobs
+    "operate.list_pauses": "admin",
+    "operate.pause": "admin",
+    "operate.resume": "admin",
+    "operate.requeue": "admin",
     "sessions.look": None,  # any key's
     "reviews.review": "review",
 }

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api import cli_audit, cli_batches, cli_keys
+from api import cli_audit, cli_batches, cli_keys, cli_operate
 from api.client import Client, ClientError, ProblemError
 from api.console import (
     FAILED,
@@ -44,6 +44,9 @@ app = typer.Typer(
 app.command()(cli_batches.batch)
 app.command()(cli_batches.batches)
 app.command()(cli_batches.results)
+app.command("top")(cli_operate.show_top)
+for command in (cli_operate.pause, cli_operate.resume, cli_operate.drain, cli_operate.requeue):
+    app.command()(command)
 app.add_typer(cli_keys.app, name="key")
 app.add_typer(cli_audit.app, name="audit")
 

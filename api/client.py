@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from api.client_batches import BatchClient
+from api.client_operate import OperateClient
 from api.sources import utf8_name
 from api.transport import (
     ClientError,
@@ -36,7 +37,7 @@ __all__ = ["Client", "ClientError", "ProblemError", "UnexpectedAnswer", "Unreach
 Image = Path | bytes | BinaryIO
 
 
-class Client(BatchClient):
+class Client(BatchClient, OperateClient):
     """Talks to one server. Threads may share it; close it, or use it in a `with`."""
 
     def submit(

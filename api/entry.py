@@ -12,6 +12,7 @@ from api.outbound import Allowed, Refused
 from api.services import Services
 from shared import images, jobs
 from shared.asked import Asked
+from shared.audit import Actor
 from shared.catalog import PIPELINES, Pipeline
 from shared.errors import PipelineUnavailable, StorageUnavailable
 from shared.jobs import Idempotency, NewArtifact, NewJob, NewWebhook
@@ -53,10 +54,17 @@ def webhook_of(services: Services, asked: Asked) -> NewWebhook | None:
     return NewWebhook(asked.webhook_url, asked.webhook_events == "stage")
 
 
-def enter(services: Services, new: NewJob, picture: bytes, idempotency: Idempotency | None = None) -> str:
+def enter(
+    services: Services,
+    new: NewJob,
+    picture: bytes,
+    idempotency: Idempotency | None = None,
+    by: Actor | None = None,
+) -> str:
     """Store and dispatch a job; answers with its id, or with that of the job which its key made first.
 
-    A broker that does not answer costs nothing but the sweeper's pause: the job is accepted.
+    A broker that does not answer costs nothing but the sweeper's pause: the job is accepted. The audit log says `by`
+    whom, or else whose request this is.
 
     Raises: TooManyRequests, IdempotencyConflict, StorageUnavailable; then nothing of the job is left behind
     """
@@ -66,7 +74,7 @@ def enter(services: Services, new: NewJob, picture: bytes, idempotency: Idempote
         artifact = NewArtifact(
             IMAGE, images.media_type(picture), hashlib.sha256(picture).hexdigest(), len(picture)
         )
-        first = _insert(services, replace(new, artifacts=(artifact,)), idempotency)
+        first = _insert(services, replace(new, artifacts=(artifact,)), idempotency, by or actor())
     except BaseException:
         _forget(services, new.id)
         raise
@@ -78,9 +86,9 @@ def enter(services: Services, new: NewJob, picture: bytes, idempotency: Idempote
     return new.id
 
 
-def _insert(services: Services, new: NewJob, idempotency: Idempotency | None) -> str | None:
+def _insert(services: Services, new: NewJob, idempotency: Idempotency | None, by: Actor | None) -> str | None:
     """Insert the row; the id of another job if its request came first."""
-    while not jobs.create(services.db, new, services.settings.redispatch_s, idempotency, actor()):
+    while not jobs.create(services.db, new, services.settings.redispatch_s, idempotency, by):
         assert idempotency is not None
         if first := jobs.repeated(services.db, idempotency):
             return first

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api import problems
 from api.checked import checked
 from api.services import Services, services
+from shared import pauses
 from shared.catalog import PIPELINES
 from shared.errors import ServiceUnavailable, StorageUnavailable
 from shared.queue import LANES, queue_name
@@ -34,7 +35,10 @@ class Health(BaseModel):
 
 
 class Readiness(Health):
+    """`paused` is what somebody has paused, such as `skin/bulk`; its jobs wait until he resumes it."""
+
     degraded: list[Lack]
+    paused: list[str]
 
 
 @api.get("/healthz", responses={"200": Health})
@@ -53,7 +57,8 @@ def readyz() -> Response:
     if missing:
         raise ServiceUnavailable(f"Not available: {', '.join(missing)}.", retry_after_s=5)
     lacks = _lacks(room)
-    return _json(Readiness(status="degraded" if lacks else "ready", degraded=lacks))
+    paused = [f"{row.pipeline}/{row.lane}" for row in pauses.every(room.db)]
+    return _json(Readiness(status="degraded" if lacks else "ready", degraded=lacks, paused=paused))
 
 
 @api.get("/metrics", responses={"200": {"content": {"text/plain": {"schema": {"type": "string"}}}}})

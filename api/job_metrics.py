@@ -9,14 +9,16 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from shared import pauses
 from shared.database import Database, now_us
 from shared.figures import STAGES
 from shared.lifecycle import TERMINAL, Status
 from shared.queue import LANES
 from shared.tables import DeliveryRow, JobRow
 
-FRESH_S = 10.0
-LOOK_SHARE = 200  # ended jobs only grow: counting them may take this part of the time
+FRESH_S = 2.0
+OPEN_SHARE = 20  # counting open jobs may take this part of the time
+LOOK_SHARE = 200  # ended jobs only grow: counting them may take this part of it
 OPEN = tuple(status.value for status in Status if status not in TERMINAL)
 ENDED = tuple(status.value for status in TERMINAL)
 
@@ -26,7 +28,7 @@ Ages = dict[tuple[str, str], float]  # seconds by stage and lane
 
 
 class JobGauges(Collector):
-    """Looks every ten seconds at most, however many ask."""
+    """Looks every two seconds at most, however many ask, and more rarely where a look takes long."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -34,12 +36,12 @@ class JobGauges(Collector):
         self._ended: Counts = {}
         self._waiting: InLine = {}
         self._ages: Ages = {}
-        self._deliveries = 0
+        self._deliveries = self._paused = 0
         self._until = self._ended_until = 0.0
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Known without asking the database, which need not be there yet."""
-        return [_jobs(), _in_line(), _oldest(), _undelivered()]
+        return [_jobs(), _in_line(), _oldest(), _undelivered(), _pauses()]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         self._look()
@@ -52,7 +54,7 @@ class JobGauges(Collector):
             for lane in LANES:
                 in_line.add_metric([stage, lane], self._waiting.get((stage, lane), 0))
                 oldest.add_metric([stage, lane], self._ages.get((stage, lane), 0.0))
-        yield from (jobs, in_line, oldest, _undelivered(self._deliveries))
+        yield from (jobs, in_line, oldest, _undelivered(self._deliveries), _pauses(self._paused))
 
     def _look(self) -> None:
         began = time.monotonic()
@@ -60,7 +62,8 @@ class JobGauges(Collector):
             self._open, self._waiting = self._db.read(_count_open)
             self._ages = self._db.read(_ages)
             self._deliveries = self._db.read(_count_deliveries)
-            self._until = began + FRESH_S
+            self._paused = len(pauses.every(self._db))
+            self._until = began + max(FRESH_S, OPEN_SHARE * (time.monotonic() - began))
         if began >= self._ended_until:
             began = time.monotonic()
             self._ended = self._db.read(_count_ended)
@@ -84,6 +87,10 @@ def _oldest() -> GaugeMetricFamily:
 def _undelivered(number: int | None = None) -> GaugeMetricFamily:
     about = "Messages to webhooks that are not delivered yet"
     return GaugeMetricFamily("medq_webhook_deliveries_waiting", about, value=number)
+
+
+def _pauses(number: int | None = None) -> GaugeMetricFamily:
+    return GaugeMetricFamily("medq_pauses", "Pauses of pipelines and lanes", value=number)
 
 
 def _count_open(session: Session) -> tuple[Counts, InLine]:

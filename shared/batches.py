@@ -20,6 +20,7 @@ from shared.errors import AttemptsExhausted, IdempotencyConflict, ServiceError, 
 from shared.ids import new_id
 from shared.jobs import IDEMPOTENCY_S, SECOND, Idempotency, NewJob
 from shared.lifecycle import Event, Status, first_stage, sources
+from shared.pauses import archives_unpaused
 from shared.tables import BatchRow, JobRow, RejectedRow
 
 RECENT_S = 60.0  # whose throughput tells how long the rest will take
@@ -145,7 +146,9 @@ def claim(db: Database, batch_id: str, *, lease_s: float, max_attempts: int) -> 
         free = or_(BatchRow.claim_id.is_(None), BatchRow.lease_until < now_us())
         receiving = BatchRow.status == BatchStatus.RECEIVING.value
         found = session.scalar(
-            select(BatchRow).where(BatchRow.id == batch_id, receiving, free).with_for_update()
+            select(BatchRow)
+            .where(BatchRow.id == batch_id, receiving, free, archives_unpaused())
+            .with_for_update()
         )
         if found is None:
             return None
@@ -238,7 +241,11 @@ def due(db: Database, redispatch_s: float, limit: int = 100) -> list[str]:
     def work(session: Session) -> list[str]:
         ids = session.scalars(
             select(BatchRow.id)
-            .where(BatchRow.status == BatchStatus.RECEIVING.value, BatchRow.due_at <= now_us())
+            .where(
+                BatchRow.status == BatchStatus.RECEIVING.value,
+                BatchRow.due_at <= now_us(),
+                archives_unpaused(),
+            )
             .order_by(BatchRow.due_at)
             .limit(limit)
             .with_for_update(skip_locked=True)

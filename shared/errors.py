@@ -267,6 +267,7 @@ class StageError(ServiceError):
     """A stage of the job failed, and trying again would fail in the same way."""
 
     title = "Stage failed"
+    fault: ClassVar[bool] = True  # False: the picture's own, and none of the service's
 
 
 class CardMismatch(StageError):
@@ -279,6 +280,7 @@ class ImageFailed(StageError):
     """The stored picture could not be decoded, or its decoding took more memory or time than allowed."""
 
     title = "Image failed"
+    fault = False
 
 
 class AnswerRejected(StageError):
@@ -349,6 +351,11 @@ def error_classes(root: type[ServiceError] = ServiceError) -> Iterator[type[Serv
     yield root
     for child in root.__subclasses__():
         yield from error_classes(child)
+
+
+def fault_slugs() -> list[str]:
+    """Of errors that fail a job whose picture is fine, so that it may be run again."""
+    return [cls.slug for cls in error_classes(StageError) if issubclass(cls, StageError) and cls.fault]
 
 
 def by_slug(slug: str) -> type[ServiceError] | None:

@@ -15,14 +15,17 @@ from sqlalchemy.orm import Session
 from shared import audit, webhooks
 from shared.audit import Actor
 from shared.database import Database, now_us
-from shared.errors import AttemptsExhausted, IdempotencyConflict, StageError
+from shared.errors import AttemptsExhausted, IdempotencyConflict, StageError, fault_slugs
 from shared.ids import new_id
 from shared.lifecycle import TERMINAL, Event, Status, first_stage, sources, target
+from shared.pauses import ALL, unpaused
+from shared.queue import LANES
 from shared.schemas import Warning
 from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow, ReviewRow, WebhookRow
 
 SECOND = 1_000_000  # microseconds
 IDEMPOTENCY_S = 24 * 3600
+STEP = 500  # jobs that one transaction ends or makes due
 LONGEST_DOUBLING = 6  # a queued job is dispatched again at least every 2**6 x redispatch_s
 
 SPARED = "explain"  # the stage whose failure is a warning
@@ -247,6 +250,7 @@ def claim(
                 _beside(JobRow.stage) == stage,
                 JobRow.not_before <= now_us(),
                 or_(JobRow.deadline_at.is_(None), JobRow.deadline_at > now_us()),
+                unpaused(),
             )
             .values(
                 status=target(Event.CLAIM).value,
@@ -424,7 +428,7 @@ def expire(db: Database) -> dict[str, int]:
 
 
 def end(db: Database, event: Event, condition: Any, *, skip_locked: bool = False) -> dict[str, int]:
-    """End up to 500 unfinished jobs by CANCEL or EXPIRE: job id to new version.
+    """End up to STEP unfinished jobs by CANCEL or EXPIRE: job id to new version.
 
     A sweeper skips rows that somebody is writing: they come round again, and waiting makes deadlocks.
     """
@@ -433,7 +437,7 @@ def end(db: Database, event: Event, condition: Any, *, skip_locked: bool = False
         found = session.execute(
             select(JobRow.id, JobRow.version)
             .where(JobRow.status.in_(sources(event)), condition)
-            .limit(500)
+            .limit(STEP)
             .with_for_update(skip_locked=skip_locked)
         ).all()
         ids = sorted(row.id for row in found)
@@ -487,7 +491,7 @@ def reap(db: Database, max_attempts: int) -> dict[str, int]:
                 JobRow.warnings,
             )
             .where(JobRow.status == Status.RUNNING.value, JobRow.lease_until < now_us())
-            .limit(500)
+            .limit(STEP)
             .with_for_update(skip_locked=True)
         ).all()
         for row in lost:
@@ -533,7 +537,10 @@ def due(db: Database, redispatch_s: float, limit: int = 1000) -> list[JobRow]:
         rows = session.scalars(
             select(JobRow)
             .where(
-                JobRow.lane == "interactive", JobRow.status == Status.QUEUED.value, JobRow.due_at <= now_us()
+                JobRow.lane == "interactive",
+                JobRow.status == Status.QUEUED.value,
+                JobRow.due_at <= now_us(),
+                unpaused(),
             )
             .order_by(JobRow.due_at)
             .limit(limit)
@@ -550,6 +557,59 @@ def due(db: Database, redispatch_s: float, limit: int = 1000) -> list[JobRow]:
         return list(rows)
 
     return db.write(work)
+
+
+def hurry(db: Database, pipeline: str, lane: str) -> int:
+    """Make queued jobs due now whose message may be lost; how many. A job in a pause before a retry keeps it.
+
+    STEP at a time, and without those that somebody is writing: they are on their way.
+    """
+    mine = (
+        JobRow.lane.in_(LANES if lane == ALL else (lane,)),
+        JobRow.status == Status.QUEUED.value,
+        JobRow.due_at > now_us(),
+        JobRow.not_before <= now_us(),
+        *(() if pipeline == ALL else (JobRow.pipeline == pipeline,)),
+    )
+
+    def work(session: Session) -> int:
+        ids = session.scalars(
+            select(JobRow.id).where(*mine).limit(STEP).with_for_update(skip_locked=True)
+        ).all()
+        session.execute(
+            update(JobRow)
+            .where(JobRow.id.in_(sorted(ids)), _beside(JobRow.status) == Status.QUEUED.value)
+            .values(due_at=now_us(), dispatches=0)
+            .execution_options(synchronize_session=False)
+        )
+        return len(ids)
+
+    hurried = 0
+    while step := db.write(work):
+        hurried += step
+    return hurried
+
+
+def faulted(
+    db: Database, since_us: int, pipeline: str, lane: str, after: str, limit: int
+) -> Sequence[JobRow]:
+    """Single jobs that failed since then for no fault of their pictures, in the order of their ids."""
+    statement = (
+        select(JobRow)
+        .where(
+            JobRow.erased_at.is_(None),
+            JobRow.completed_at >= since_us,
+            JobRow.status == Status.FAILED.value,
+            JobRow.error_slug.in_(fault_slugs()),
+            JobRow.batch_id.is_(None),
+            JobRow.id > after,
+            *(() if pipeline == ALL else (JobRow.pipeline == pipeline,)),
+            *(() if lane == ALL else (JobRow.lane == lane,)),
+        )
+        .order_by(JobRow.id)
+        .limit(limit)
+    )
+    return db.read(lambda session: session.scalars(statement).all())
 
 
 def erase(db: Database, job_id: str, by: Actor) -> bool:

@@ -237,6 +237,18 @@ class UploadRow(Row):
     expires_at: Mapped[int]
 
 
+class PauseRow(Row):
+    """Jobs of this pipeline and lane wait; `all` stands for each. Written by shared/pauses.py."""
+
+    __tablename__ = "pauses"
+    __table_args__ = (TABLE,)
+
+    pipeline: Mapped[str] = mapped_column(Ascii(64), primary_key=True)
+    lane: Mapped[str] = mapped_column(Ascii(16), primary_key=True)
+    note: Mapped[str | None] = mapped_column(text_(255))  # for people: why
+    created_at: Mapped[int]
+
+
 class AttemptRow(Row):
     """One try at one stage of one job."""
 

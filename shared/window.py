@@ -15,6 +15,7 @@ from shared.batch_life import BatchStatus
 from shared.database import Database, now_us
 from shared.jobs import LONGEST_DOUBLING, SECOND
 from shared.lifecycle import Status
+from shared.pauses import ALL, paused_pipelines
 from shared.queue import LARGEST_MESSAGE, queue_name
 from shared.tables import BatchRow, JobRow, WindowRow
 
@@ -35,9 +36,10 @@ def fill(db: Database, stage: str, group: str, window: int, redispatch_s: float)
     def work(session: Session) -> list[list[str]]:
         turns = _lock(session, queue)
         room = window - _under_way(session, stage, group)
-        if room <= 0:
+        paused = paused_pipelines(session, BULK)
+        if room <= 0 or ALL in paused:
             return []
-        line = _Line(session, stage, group, turns)
+        line = _Line(session, stage, group, turns, paused)
         messages: list[list[str]] = []
         while len(messages) < room and (ids := line.take()):
             line.mark(ids, redispatch_s, len(messages))
@@ -99,13 +101,17 @@ def _of_group(group: str) -> tuple[Any, ...]:
 class _Line:
     """Who is served next."""
 
-    def __init__(self, session: Session, stage: str, group: str, turns: dict[str, Any]) -> None:
+    def __init__(
+        self, session: Session, stage: str, group: str, turns: dict[str, Any], paused: frozenset[str]
+    ) -> None:
         self._session = session
         self._where = (
             JobRow.status == Status.QUEUED.value,
             JobRow.stage == stage,
             JobRow.due_at <= now_us(),
             *_of_group(group),
+            # As plain values: with a subquery MariaDB walks the whole table.
+            *((JobRow.pipeline.not_in(sorted(paused)),) if paused else ()),
         )
         self._size = MESSAGE_SIZES[stage]
         waiting = exists().where(JobRow.batch_id == BatchRow.id, *self._where)

@@ -102,6 +102,7 @@ def said(operation: Operation) -> dict[str, Any]:
 def ask(client: FlaskClient, operation: Operation, ids: dict[str, str], query: str = "") -> TestResponse:
     """Send an operation about what `ids` names."""
     known = ids | {"name": "image" if "artifacts" in operation.path else "skin"}
+    known |= {"pipeline": "scalp", "lane": "bulk"}
     path = operation.path.format_map(known)
     return client.open(path + query, method=operation.method, buffered=True, **said(operation))
 

@@ -37,7 +37,7 @@ def test_with_workers_for_every_stage_it_is_ready(
     queues = ["vision.skin.interactive", "answer.all.interactive", "archive.all.bulk"]
     celery = make_celery(configured(), queues)
     with start_worker(celery, pool="solo", perform_ping_check=False, shutdown_timeout=20):
-        assert client.get("/readyz").get_json() == {"status": "ready", "degraded": []}
+        assert client.get("/readyz").get_json() == {"status": "ready", "degraded": [], "paused": []}
 
 
 @ONE_DATABASE
@@ -93,6 +93,7 @@ def test_metrics_look_rarely_at_jobs_that_have_ended(
 ) -> None:
     """Their count grows, and counting a million takes long: it may take a small part of the time."""
     monkeypatch.setattr("api.job_metrics.FRESH_S", 0.0)
+    monkeypatch.setattr("api.job_metrics.OPEN_SHARE", 0)
     monkeypatch.setattr("api.job_metrics.LOOK_SHARE", 10**9)
     worker.finish(submitted(client)["id"])
     assert 'medq_jobs{stage="answer",status="succeeded"} 1.0' in client.get("/metrics").text

@@ -37,7 +37,19 @@ OWNED_IN_QUERY = {
     "cursor": lambda mine: a_cursor(mine.job_id),
 }
 NOBODYS = frozenset(
-    {"name", "wait", "limit", "status", "pipeline", "created_after", "created_before", "q", "bom", "images"}
+    {
+        "name",
+        "wait",
+        "limit",
+        "status",
+        "pipeline",
+        "lane",
+        "created_after",
+        "created_before",
+        "q",
+        "bom",
+        "images",
+    }
 )
 FREE = {
     ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/about"), ("GET", "/v1/pipelines"), ("GET", "/v1/pipelines/{name}"),

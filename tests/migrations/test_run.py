@@ -102,6 +102,7 @@ def test_an_upgrade_says_what_it_did_and_does_it_once(bare_url: str) -> None:
         "0005 the audit log, and what retention looks by",
         "0006 reviews of jobs",
         "0007 explanations, and frames of multi-frame pictures",
+        "0008 pauses of pipelines and lanes",
     ]
     assert upgrade(bare_url) == []
 

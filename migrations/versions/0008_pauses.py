@@ -1,0 +1,45 @@
+"""pauses of pipelines and lanes"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import mysql
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+TABLE: dict[str, Any] = {
+    f"{dialect}_{name}": value
+    for dialect in ("mysql", "mariadb")
+    for name, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
+
+
+# A step is history: it spells its types out, and does not follow shared/tables.py when that moves on.
+def ascii_(length: int) -> sa.types.TypeEngine[str]:
+    binary = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
+    return sa.String(length).with_variant(binary, "mysql", "mariadb")
+
+
+def text_(length: int) -> sa.types.TypeEngine[str]:
+    binary = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.String(length).with_variant(binary, "mysql", "mariadb")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "pauses",
+        sa.Column("pipeline", ascii_(64), nullable=False),
+        sa.Column("lane", ascii_(16), nullable=False),
+        sa.Column("note", text_(255), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("pipeline", "lane", name="pk_pauses"),
+        **TABLE,
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("pauses")
