@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from tusclient.client import TusClient
 
 from api.client import Client, ClientError, ProblemError
@@ -18,6 +19,7 @@ from api.memory import Memory
 from api.sources import FileSource
 from shared import uploads
 from shared.settings import Settings
+from shared.tables import UploadRow
 from tests.api.batching import pictures, zipped
 from tests.api.breaking import Wire
 from tests.api.driving import ONE_DATABASE
@@ -212,11 +214,19 @@ def test_a_tus_client_that_is_not_ours_resumes(client: Client, live: Live) -> No
     assert [file.read_bytes() for file in stored] == [data]
 
 
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise TimeoutError
+
+
 @ONE_DATABASE
 def test_a_connection_that_hangs_keeps_its_upload_for_a_while_only(
     live: Live, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "LOCK_S", 1.0)
+    monkeypatch.setattr(uploads, "LOCK_S", 3600.0)
     data = zipped({"noise.bin": bytes(1_000_000)})
     tus = {"Tus-Resumable": "1.0.0"}
     url = client.send("POST", "/v1/uploads", headers=tus | {"Upload-Length": str(len(data))}).headers[
@@ -226,9 +236,15 @@ def test_a_connection_that_hangs_keeps_its_upload_for_a_while_only(
         f"PATCH {url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\nTus-Resumable: 1.0.0\r\n"
     )
     head += "Upload-Offset: 0\r\nContent-Type: application/offset+octet-stream\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", live.port)) as hung:
+    with socket.create_connection(("127.0.0.1", live.port), timeout=60) as hung:
         hung.sendall(head.encode() + data[:400_000])
-        time.sleep(0.3)
+        seen: list[int] = []
+
+        def taken() -> bool:  # all of it that came: at two looks the same
+            seen.append(client.send("GET", url).json()["offset"])
+            return len(seen) > 1 and seen[-1] == seen[-2] > 0
+
+        until(taken)
         piece = tus | {"Content-Type": "application/offset+octet-stream"}
 
         def go_on() -> None:
@@ -238,9 +254,12 @@ def test_a_connection_that_hangs_keeps_its_upload_for_a_while_only(
 
         with pytest.raises(ProblemError, match="Upload locked"):
             go_on()
-        time.sleep(1.0)
+        monkeypatch.setattr(
+            uploads, "LOCK_S", 0.0
+        )  # so that everybody looks for his lock at once, an hour later
+        live.db.write(lambda s: s.execute(update(UploadRow).values(locked_until=1)))
         go_on()
         hung.sendall(b"x" * 400_000)  # comes back to life, and writes nothing
-        time.sleep(0.3)
+        assert b" 423 " in hung.recv(100)
     stored = Path(live.settings.storage_location).rglob("archive")
     assert [file.read_bytes() for file in stored] == [data]

@@ -55,7 +55,7 @@ def test_killed_at_any_entry_it_goes_on_at_its_checkpoint(desk: Callable[..., De
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.002)
