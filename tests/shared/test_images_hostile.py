@@ -20,7 +20,7 @@ from shared.images import Limits, decode, inspect, sanitise
 from tests.shared_data import shared_data
 
 MEMORY_BYTES = 2 * 2**30  # of address space, of which the imports alone take most of one
-SECONDS_PER_FILE = 5
+CPU_SECONDS_PER_FILE = 30  # most take milliseconds; a bomb takes minutes
 LIMITS = Limits()
 
 
@@ -55,12 +55,12 @@ def outcome(data: bytes) -> str:
 def judge(source: Path) -> None:
     for name, data in pieces(source):
         print(json.dumps([name, "started", 0]), flush=True)
-        began = time.monotonic()
+        began = time.process_time()
         try:
             result = outcome(data)
         except BaseException as error:
             result = f"wrong: {error!r}"
-        print(json.dumps([name, result, time.monotonic() - began]), flush=True)
+        print(json.dumps([name, result, time.process_time() - began]), flush=True)
 
 
 def results(source: Path) -> dict[str, str]:
@@ -68,13 +68,13 @@ def results(source: Path) -> dict[str, str]:
         [sys.executable, "-m", "tests.shared.test_images_hostile", str(source)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         cwd=Path(__file__).parents[2],
         check=False,
     )
     lines = [json.loads(line) for line in child.stdout.splitlines()]
     assert child.returncode == 0, f"died at {lines[-1:]}: {child.stderr[-2000:]}"
-    slow = [line for line in lines if line[2] > SECONDS_PER_FILE]
+    slow = [line for line in lines if line[2] > CPU_SECONDS_PER_FILE]
     assert not slow
     return {name: result for name, result, _ in lines}
 

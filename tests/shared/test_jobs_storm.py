@@ -15,7 +15,7 @@ from shared.jobs import NewArtifact, Outcome
 from shared.lifecycle import Event, Status, next_stage
 from shared.tables import ArtifactRow, AttemptRow, JobRow
 
-JOBS, WORKERS, LONGEST_S = 300, 16, 60
+JOBS, WORKERS, LONGEST_S = 300, 16, 240
 MASK = NewArtifact("mask", "image/png", "1" * 64, 1)
 
 
