@@ -1,4 +1,7 @@
-"""Starts Flower as the settings say: `python -m deploy.flower`. Its command line would show passwords to `ps`."""
+"""Starts Flower as the settings say: `python -m deploy.flower`, with further options of its own if need be.
+
+Its own command line would show the passwords of Flower and of the broker to `ps`.
+"""
 
 import sys
 
@@ -20,9 +23,8 @@ def main() -> None:
         sys.exit(f"flower: {error.title}: {error.detail}")
     protect(settings)
     celery = Celery("medq", broker=settings.celery_broker_url, set_as_current=False)
-    celery.start(
-        ["flower", f"--address={settings.flower_host}", f"--port={settings.flower_port}", "--logging=warning"]
-    )
+    listens = [f"--address={settings.flower_host}", f"--port={settings.flower_port}"]
+    celery.start(["flower", *listens, "--logging=warning", *sys.argv[1:]])
 
 
 def protect(settings: Settings) -> None:
