@@ -32,7 +32,7 @@ def queue_name(stage: str, group: str, lane: str) -> str:
     return f"{stage}.{'all' if stage == 'answer' else group}.{lane}"
 
 
-class Channel(redis_transport.Channel):  # type: ignore[misc]
+class Channel(redis_transport.Channel):
     """A channel that says so when its connection was closed.
 
     A message that came before its broker died is given back or acknowledged on the channel it came by. By then Celery
@@ -47,7 +47,7 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]
         return found
 
 
-class Transport(redis_transport.Transport):  # type: ignore[misc]
+class Transport(redis_transport.Transport):
     Channel = Channel
 
 

@@ -59,12 +59,13 @@ def erase_strays(db: Database, storage: Storage, part: int) -> int:
 
 def _known(db: Database, ids: Sequence[str]) -> dict[str, bool]:
     """Of those that have a row: whether it was erased."""
-    erased = [select(row.id, row.erased_at.is_not(None)).where(row.id.in_(ids)) for row in (JobRow, BatchRow)]
-    uploads = select(UploadRow.id, literal(False)).where(UploadRow.id.in_(ids))
+    queries = (
+        select(JobRow.id, JobRow.erased_at.is_not(None)).where(JobRow.id.in_(ids)),
+        select(BatchRow.id, BatchRow.erased_at.is_not(None)).where(BatchRow.id.in_(ids)),
+        select(UploadRow.id, literal(False)).where(UploadRow.id.in_(ids)),
+    )
     return db.read(
-        lambda session: {
-            found: gone for query in (*erased, uploads) for found, gone in session.execute(query).all()
-        }
+        lambda session: {row: gone for query in queries for row, gone in session.execute(query).all()}
     )
 
 

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import FrameType
@@ -163,7 +163,7 @@ def serve(
     db = connect(settings.sqlalchemy_url, pool_size=8)
     dispatcher, hints = Dispatcher(settings), Hints(settings)
     refiller = Refiller(db, dispatcher, hints, settings)
-    late = partial(forget, db, storage) if storage else no_late
+    late: Callable[[list[str]], object] = partial(forget, db, storage) if storage else no_late
     attempts = Attempts(stage, db, dispatcher, hints, settings, refiller, figures=figures, late=late)
     celery = make_celery(settings, queues)
     celery.task(name=f"medq.{stage.name}")(attempts.message)
