@@ -61,7 +61,7 @@ def name_of(distribution: Distribution) -> str:
 
 def pinned(files: Iterable[Path]) -> dict[str, str]:
     """Name to version. Raises: ValueError for a line that pins none"""
-    found = {}
+    found: dict[str, str] = {}
     for path in files:
         for line in path.read_text(encoding="utf-8").splitlines():
             if not (text := line.partition("#")[0].strip()):

@@ -119,7 +119,10 @@ def overheard(settings: Settings) -> Iterator[list[dict[str, Any]]]:
     listens = threading.Event()
 
     def listen() -> None:
-        with redis.Redis.from_url(settings.redis_url) as client, client.monitor() as monitor:
+        with (
+            redis.Redis.from_url(settings.redis_url, socket_timeout=None) as client,
+            client.monitor() as monitor,
+        ):
             listens.set()
             for command in monitor.listen():
                 heard.append(command)
