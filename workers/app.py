@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,12 @@ from shared.errors import ServiceError, SettingsError
 from shared.figures import Figures
 from shared.queue import LANES, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
-from shared.storage import open_storage
+from shared.storage import Storage, open_storage
 from shared.totals import Teller
 from workers.answer import AnswerStage
 from workers.archive import Archives
-from workers.attempt import Attempts, Stage
+from workers.artifacts import forget
+from workers.attempt import Attempts, Stage, no_late
 from workers.beside import Beside
 from workers.consume import consume
 from workers.memory import keep_memory
@@ -85,7 +87,7 @@ def vision(settings: Settings) -> None:
     storage = open_storage(settings.storage_location, durable=settings.durable)
     stage = VisionStage(models, storage, settings, figures)
     explain = ExplainStage(models, storage, settings)
-    serve(stage, queues, settings.vision_threads, settings, figures, explain)
+    serve(stage, queues, settings.vision_threads, settings, figures, explain, storage)
     models.close()
 
 
@@ -155,18 +157,22 @@ def serve(
     settings: Settings,
     figures: Figures,
     explain: "ExplainStage | None" = None,
+    storage: Storage | None = None,
 ) -> None:
     """Consume the stage's queues until SIGTERM; explanations, which take long, have threads of their own."""
     db = connect(settings.sqlalchemy_url, pool_size=8)
     dispatcher, hints = Dispatcher(settings), Hints(settings)
     refiller = Refiller(db, dispatcher, hints, settings)
-    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller, figures=figures)
+    late: Callable[[list[str]], object] = partial(forget, db, storage) if storage else no_late
+    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller, figures=figures, late=late)
     celery = make_celery(settings, queues)
     celery.task(name=f"medq.{stage.name}")(attempts.message)
     running, beside = [attempts], None
     if explain:
         running.append(
-            Attempts(explain, db, dispatcher, hints, settings, refiller, spare=explain.spare, figures=figures)
+            Attempts(
+                explain, db, dispatcher, hints, settings, refiller, explain.spare, figures=figures, late=late
+            )
         )
         beside = Beside(running[-1].message, settings.explain_threads, explain.name)
         celery.task(name=f"medq.{explain.name}")(beside.message)
