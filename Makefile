@@ -5,7 +5,7 @@ READY := .venv/.installed
 CARD_FOLDER = $(if $(OUT),--out "$(OUT)")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults check run train evaluate eval-answers bench soak fuzz audit clean
+.PHONY: help demo test test-faults check run train evaluate report eval-answers bench soak fuzz audit clean
 .SUFFIXES:
 
 help: ## list these targets
@@ -40,6 +40,10 @@ evaluate: $(READY) ## measure the shipped network again; PIPELINE=skin DATA=fold
 	@$(call need,PIPELINE)$(call need,DATA)
 	@$(PY) -m training.evaluate --pipeline "$(PIPELINE)" --data "$(DATA)" --split "$(or $(SPLIT),test)"
 
+report: $(READY) ## a page about a run: curves, confusion, worst cases; RUN=runs/skin DATA=folder [WITH="runs/a runs/b"] [MODEL=folder]
+	@$(call need,RUN)$(call need,DATA)
+	@$(PY) -m training.report --run "$(RUN)" --data "$(DATA)" $(if $(WITH),--with $(WITH)) $(if $(MODEL),--model "$(MODEL)")
+
 eval-answers: $(READY) ## score the answers to 154 questions; [ARGS="--providers reference,scripted,smollm2 --every 5"]
 	@$(PY) -m tests.answers_eval $(ARGS)
 
@@ -72,4 +76,4 @@ $(READY): requirements.txt deploy/without_dependencies.txt pyproject.toml
 	echo "If it is installed elsewhere: make PYTHON=/path/to/python3.11 ..." >&2; \
 	exit 1
 
-need = $(if $($(1)),,$(error $(1) is missing, as in: make $@ PIPELINE=skin DATA=../shared/data/skin))
+need = $(if $($(1)),,$(error $(1) is missing, as in: make $@ $(if $(filter report,$@),RUN=runs/skin,PIPELINE=skin) DATA=../shared/data/skin))

@@ -1,9 +1,11 @@
 """How a job enters: picture to the store, row to the database, and only then its id to the broker."""
 
 import hashlib
+import time
 from dataclasses import replace
 
 import structlog
+from flask import request
 
 from api import outbound
 from api.auth import actor
@@ -68,6 +70,7 @@ def enter(
 
     Raises: TooManyRequests, IdempotencyConflict, StorageUnavailable; then nothing of the job is left behind
     """
+    began_ns = time.time_ns()
     services.pressure.admit_job()
     try:
         services.storage.put(f"{new.id}/{IMAGE}", picture)
@@ -83,6 +86,8 @@ def enter(
         return first
     log.info("job_accepted", job_id=new.id, pipeline=new.pipeline)
     services.dispatcher.dispatch([new.id], new.stage, PIPELINES[new.pipeline].group, new.lane)
+    if services.traces:
+        services.traces.submitted(new.id, new.pipeline, began_ns, request.headers.get("traceparent"))
     return new.id
 
 

@@ -19,6 +19,7 @@ from shared.keys import KeyRing
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.storage import Storage, open_storage
+from shared.traces import Traces
 
 EXTENSION = "medq"
 
@@ -42,6 +43,7 @@ class Services:
     reads: Reads
     streams: Slots
     pressure: Pressure
+    traces: Traces | None
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -66,6 +68,7 @@ class Services:
             # Of the half that may wait, so that a page whose stream is refused can still wait by requests.
             streams=Slots(settings.api_threads // 4, "event streams are open"),
             pressure=Pressure(db, storage, pace, settings),
+            traces=Traces.open(settings, "api"),
         )
 
     @property
@@ -78,6 +81,8 @@ class Services:
         self.presence.close()
         self.hints.close()
         self.metrics.close()
+        if self.traces:
+            self.traces.close()
         self.db.close()
 
 

@@ -131,6 +131,35 @@ class GradeMetrics(_Frozen):
     conditions: dict[str, ConditionMetrics]
 
 
+class Clinical(_Frozen):
+    """What age, sex and body site say for each label beside the picture: evidence, a row per value.
+
+    A row has a number for each of the card's labels, in nats; `shared.clinical` adds up and uses them. What is
+    unknown, or stands in no row, says nothing.
+    """
+
+    ages: tuple[float, ...]  # years, ascending; between two of them evidence changes evenly
+    age: tuple[tuple[float, ...], ...]  # a row for each of `ages`
+    sex: dict[str, tuple[float, ...]]
+    site: dict[str, tuple[float, ...]]
+    strength: float = Field(ge=0)  # how strongly training drew the numbers towards 0; chosen on `val`
+    metrics: Metrics | None = (
+        None  # with all that the data set tells; the card's own `metrics` are of pictures alone
+    )
+    difference: dict[str, Interval] = {}  # the former minus the latter, over the same draws of lesions
+
+    @model_validator(mode="after")
+    def _is_a_table(self) -> Self:
+        if len(self.age) != len(self.ages) or list(self.ages) != sorted(set(self.ages)):
+            raise ValueError("ages must ascend, each with a row")
+        return self
+
+    @property
+    def rows(self) -> tuple[tuple[float, ...], ...]:
+        """Every row, in the order of what `shared.clinical.encoded` answers with."""
+        return (*self.age, *self.sex.values(), *self.site.values())
+
+
 class Doubt(_Frozen):
     """When a classifier doubts what it is shown. Limits are from `val`; `doubt.safetensors` has the distance."""
 
@@ -144,6 +173,15 @@ class Doubt(_Frozen):
     auroc: Interval  # of the distance, `test` against those
     auroc_by_kind: dict[str, float]
     flagged: dict[str, dict[str, float]]  # share of val, test and foreign pictures with each warning
+
+
+class Agreement(_Frozen):
+    """How often a classifier says the same of one picture in two sizes."""
+
+    pairs: int
+    alike: Interval  # share of pairs with the same top label
+    unseen: int  # pairs that were not in `train`
+    unseen_alike: Probability | None
 
 
 BFLOAT16_TOLERANCE = 0.02  # a network that deviates more is served in float32
@@ -168,11 +206,13 @@ class ModelCard(_Frozen):
     # largest share of a picture's pixels that get another label.
     bfloat16_deviation: float | None = Field(default=None, ge=0)
     doubt: Doubt | None = None  # None: nothing is doubted
+    clinical: Clinical | None = None  # None: findings rest on the picture alone
     largest_microbatch: int = Field(ge=1, le=1024)
     data: str
     licence: str
     training: dict[str, Any]
     metrics: Metrics | GradeMetrics | SegmentMetrics | None = None
+    agreement: Agreement | None = None  # None: not measured
     weights_dtype: Literal["float16", "float32"]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -182,6 +222,16 @@ class ModelCard(_Frozen):
         crop = self.preprocess.crop
         if crop == ("center_square" if self.head == "segment" else "tiles"):
             raise ValueError(f"a {self.head} head cannot work on a picture that is cropped as {crop}")
+        return self
+
+    @model_validator(mode="after")
+    def _evidence_suits_labels(self) -> Self:
+        if self.clinical is None:
+            return self
+        if self.head != "classify":
+            raise ValueError(f"a {self.head} head takes no clinical data")
+        if {len(row) for row in self.clinical.rows} != {len(self.labels)}:
+            raise ValueError("each row of clinical evidence must have a number for each label")
         return self
 
 

@@ -86,11 +86,15 @@ class Warning(Body):
 
 
 class UsedModel(Body):
-    """The weights that made the findings; `also` are those of the pipeline's further heads."""
+    """The weights that made the findings; `also` are those of the pipeline's further heads.
+
+    `clinical` names those of `age`, `sex` and `site` that the findings rest on besides the picture.
+    """
 
     name: str
     version: str
     sha256: str
+    clinical: list[str] = []
     also: "list[UsedModel]" = []
 
 

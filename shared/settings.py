@@ -220,6 +220,14 @@ class Settings:
     )
     answer_threads: int = setting(16, "Answers that an answer worker writes at once", low=1, high=512)
 
+    # Traces
+    otel_endpoint: str = setting(
+        "",
+        "Address of an OpenTelemetry collector that speaks OTLP over HTTP, such as http://collector:4318; empty: no traces",
+        env="OTEL_EXPORTER_OTLP_ENDPOINT",
+    )
+    otel_service_name: str = setting("medq", "Name under which traces are told", env="OTEL_SERVICE_NAME")
+
     # Logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting("INFO", "Least severe log lines")
     log_format: Literal["json", "console"] = setting("json", "json: one object per line; console: for people")

@@ -111,13 +111,25 @@ class Totals:
     def read(self) -> Told | None:
         """None while Redis does not answer: a zero would look as if the counters had started again."""
         try:
-            seconds, _ = self._redis.time()
             found: dict[str, str] = self._redis.hgetall(KEY)  # type: ignore[assignment]
-            names: list[str] = self._redis.zrangebyscore(WORKERS, seconds - ALIVE_S, "+inf")  # type: ignore[assignment]
+            names = self._names()
         except (redis.RedisError, OSError, ValueError):
             return None
         roles = [name.split(" ")[0] for name in names]
         return Told(_numbers(found), {role: roles.count(role) for role in ROLES})
+
+    def hosts(self) -> set[str] | None:
+        """Where workers were heard of lately; None while Redis does not answer."""
+        try:
+            return {name.split(" ")[-1].rpartition(":")[0] for name in self._names()}
+        except (redis.RedisError, OSError):
+            return None
+
+    def _names(self) -> list[str]:
+        """`role host:pid` of every worker that spoke lately, by Redis's clock."""
+        seconds, _ = self._redis.time()
+        found: list[str] = self._redis.zrangebyscore(WORKERS, seconds - ALIVE_S, "+inf")  # type: ignore[assignment]
+        return found
 
     def close(self) -> None:
         self._redis.close()

@@ -1,16 +1,14 @@
-"""The README and its neighbours: what they name exists, and what they show runs."""
+"""The README and its neighbours: what they name exists. That its examples run is tests/test_examples.py's."""
 
 import importlib.util
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
 
 from api.cli import app
-from shared.settings import Settings, documented
-from tests.api.live import Live, models, picture
+from shared.settings import documented
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CHANGELOG.md", "GLOSSARY.md", "SECURITY.md")
@@ -57,24 +55,6 @@ def test_files_that_are_named_exist(name: str) -> None:
     paths = set(re.findall(rf"`((?:{rooms})/[\w./-]*)`", page(name)))
     made = {"workers/models/skin/card.json", "workers/models/skin"}  # training writes them
     assert not [path for path in paths - made if not (ROOT / path).exists()]
-
-
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_the_python_example_runs(
-    settings: Callable[..., Settings],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
-    assert example
-    picture(tmp_path / "mole.jpg")
-    monkeypatch.chdir(tmp_path)
-    live = Live(settings(models_dir=str(models(tmp_path / "models"))))
-    live.work()
-    exec(example[1].replace("http://127.0.0.1:8000", live.url), {})
-    live.close()
-    assert "Melanoma 0.62" in capsys.readouterr().out
 
 
 def code(text: str) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from shared.cards import Architecture, ModelCard, Preprocess, save_card, sha256_of
+from shared.cards import Architecture, Clinical, ModelCard, Preprocess, save_card, sha256_of
 from shared.catalog import PIPELINES, Head, HeadKind
 from shared.networks import WEIGHTS, build_network, save_weights
 
@@ -58,4 +58,20 @@ def tiny_model(
         sha256=sha256_of(folder / WEIGHTS),
     )
     save_card(card, folder)
+    return card
+
+
+def with_clinical(models: Path, card: ModelCard) -> ModelCard:
+    """Give a tiny classifier evidence, drawn at random, for ages from 20 to 80, both sexes and two sites."""
+    random = torch.Generator().manual_seed(5)
+    rows = torch.randn((6, len(card.labels)), generator=random).tolist()
+    clinical = Clinical(
+        ages=(20, 80),
+        age=rows[:2],
+        sex={"female": rows[2], "male": rows[3]},
+        site={"back": rows[4], "face": rows[5]},
+        strength=1,
+    )
+    card = card.model_copy(update={"clinical": clinical})
+    save_card(card, models / card.name)
     return card

@@ -72,6 +72,7 @@ class TrainConfig(_Settings):
     sampling_power: float = Field(default=0.0, ge=0, le=1)
     logit_adjustment: float = Field(default=0.0, ge=0)
     class_weights: Literal["none", "balanced"] = "none"
+    clinical: bool = False  # also learn what age, sex and site say, on top of the finished network
     leaky: bool = False  # only to compare with a published table: groups may stand in two splits
 
     loss: Literal["cross_entropy_dice", "dice", "focal"] = "cross_entropy_dice"  # of masks
@@ -86,6 +87,8 @@ class TrainConfig(_Settings):
             raise ValueError("patience needs keep_best: the figure that has to get better")
         if self.schedule == "plateau" and not self.keep_best:
             raise ValueError("the schedule plateau needs keep_best: the figure that has to get better")
+        if self.clinical and self.folds:
+            raise ValueError("clinical needs a split into train, val and test, not folds")
         return self
 
     @property

@@ -24,6 +24,7 @@ from shared.errors import CardMismatch
 from shared.images import Limits, inspect
 from shared.networks import Classifier, load_network
 from shared.preprocess import normalise, to_tensor
+from training import agreement
 from training.config import shipped
 from training.foreign import Foreign, foreign_pictures
 from training.importers import read_data
@@ -52,13 +53,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pipeline", required=True, choices=sorted(PIPELINES))
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--foreign", nargs="*", type=Path, default=[], help="folders of other pictures")
+    parser.add_argument("--copies", type=Path, help="zip or folder of the same pictures in another size")
     parser.add_argument("--model", type=Path, help="folder of card and weights; default: the shipped one")
     options = parser.parse_args(arguments)
     pipeline = PIPELINES[options.pipeline]
     folder = options.model or shipped(pipeline)
     try:
         samples = read_data(options.data, pipeline)
-        show(teach(folder, pipeline.heads[0], samples, foreign_pictures(options.foreign)), Console())
+        console, head = Console(), pipeline.heads[0]
+        show(teach(folder, head, samples, foreign_pictures(options.foreign)), console)
+        if options.copies:
+            agreement.show(agreement.agree(folder, head, samples, options.copies), console)
     except (BadData, CardMismatch) as error:
         sys.exit(f"Cannot teach {options.pipeline} to doubt:\n{error}")
 

@@ -22,6 +22,7 @@ from training.config import shipped
 from training.feeding import load_held
 from training.importers import read_data
 from training.kinds import objective_for
+from training.known import compared, known_of_samples
 from training.metrics import GRADE_SUMMARY, MASK_SUMMARY, SUMMARY
 from training.objective import Objective
 from training.samples import SPLITS, BadData, Sample
@@ -41,11 +42,19 @@ def main(arguments: list[str] | None = None) -> None:
         card = evaluated(card, folder, options.pipeline, options.data, options.split)
     except (BadData, CardMismatch) as error:
         sys.exit(f"Cannot evaluate {options.pipeline}:\n{error}")
-    assert card.metrics
     if options.json:
-        print(json.dumps(card.metrics.model_dump(mode="json")))
+        print(json.dumps(_figures(card)))
     else:
         show(card, Console())
+
+
+def _figures(card: ModelCard) -> dict[str, Any]:
+    """The figures of pictures alone and, under `clinical`, those with what else is known."""
+    assert card.metrics
+    found = card.metrics.model_dump(mode="json")
+    if card.clinical:
+        found["clinical"] = card.clinical.model_dump(mode="json", include={"metrics", "difference"})
+    return found
 
 
 def evaluated(card: ModelCard, folder: Path, pipeline: str, data: Path, split: str) -> ModelCard:
@@ -56,8 +65,12 @@ def evaluated(card: ModelCard, folder: Path, pipeline: str, data: Path, split: s
     samples = [sample for sample in read_data(data, PIPELINES[pipeline]) if sample.split == split]
     if not samples:
         raise BadData(f"No picture is in {split}.")
+    known = known_of_samples(samples, PIPELINES[pipeline]) if card.clinical else []
     objective, outcome = outcome_of(card, folder, pipeline, samples)
-    return card.model_copy(update={"metrics": objective.metrics(card, split, samples, outcome)})
+    update: dict[str, Any] = {"metrics": objective.metrics(card, split, samples, outcome)}
+    if card.clinical:
+        update["clinical"] = compared(card, card.clinical, split, samples, outcome, known)
+    return card.model_copy(update=update)
 
 
 def outcome_of(
@@ -79,7 +92,10 @@ def show(card: ModelCard, console: Console) -> None:
     found = card.metrics
     if isinstance(found, Metrics):
         _title(card, found.split, found.images, found.lesions, console)
+        _show_summary(found, console)
         _show_labels(card, found, console)
+        if card.clinical and card.clinical.metrics:
+            _show_clinical(card, found, card.clinical.metrics, card.clinical.difference, console)
     elif isinstance(found, SegmentMetrics):
         _title(card, found.split, found.images, found.groups, console)
         _show_masks(found, console)
@@ -101,11 +117,25 @@ def _words(figure: Interval | None, digits: int = 3) -> str:
     return f"{figure.value:.{digits}f} ({figure.low:.{digits}f} to {figure.high:.{digits}f})"
 
 
-def _show_labels(card: ModelCard, found: Metrics, console: Console) -> None:
+def _show_summary(found: Metrics, console: Console) -> None:
     summary = Table("figure", "value")
     for name in SUMMARY:
         summary.add_row(name, _words(getattr(found, name)))
     console.print(summary)
+
+
+def _show_clinical(
+    card: ModelCard, alone: Metrics, known: Metrics, difference: dict[str, Interval], console: Console
+) -> None:
+    table = Table("figure", "picture alone", "with age, sex and site", "difference")
+    for name in SUMMARY:
+        figures = (getattr(alone, name), getattr(known, name), difference.get(name))
+        table.add_row(name, *map(_words, figures))
+    console.print(table)
+    _show_labels(card, known, console)
+
+
+def _show_labels(card: ModelCard, found: Metrics, console: Console) -> None:
     labels = Table("label", "pictures", "threshold", "sensitivity", "specificity", *card.labels)
     for code, row in zip(card.labels, found.confusion, strict=True):
         figure = found.labels[code]

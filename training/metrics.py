@@ -159,6 +159,24 @@ def card_metrics(
     )
 
 
+def paired_difference(
+    groups: list[str], truth: Labels, before: Array, after: Array, names: tuple[str, ...] = SUMMARY
+) -> dict[str, Interval]:
+    """How far figures move from one set of probabilities to another of the same pictures.
+
+    Both are measured on the same draws of groups, so that what they have in common does not widen the interval.
+
+    Shapes: groups and truth (N,), before and after (N, C)
+    """
+    cuts = np.full(before.shape[1], 0.5)  # of no account: a summary has no thresholds
+
+    def moved(rows: Labels) -> Figures:
+        old, new = (figures(truth[rows], shares[rows], cuts) for shares in (before, after))
+        return {name: new[name] - old[name] for name in names}
+
+    return intervals(moved(np.arange(len(truth))), bootstrap(groups, moved, draws=DRAWS))
+
+
 MASK_SUMMARY = (
     "mean_dice",
     "mean_dice_with_background",

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from shared.cards import ModelCard, load_card
 from shared.catalog import PIPELINES, Head
+from shared.clinical import Known
 from shared.errors import CardMismatch, ServiceError
 from shared.heads import grade_probabilities, pixel_probabilities, probabilities
 from shared.images import Limits, decode
@@ -28,7 +29,8 @@ from training.config import shipped
 from training.evaluate import show
 from training.importers.files import PICTURES
 from training.kinds import objective_for
-from training.samples import BadData, Copy, Sample
+from training.known import known_of, with_known
+from training.samples import BadData, Copy, Sample, Told
 
 ENDINGS = (*PICTURES, ".webp", ".tif", ".tiff", ".bmp", ".dcm")
 ROOT = Path(__file__).parents[1]
@@ -49,7 +51,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         head = PIPELINES[options.pipeline].heads[0]
         asker = Asker(load_card(folder), head, folder, options.tta, options.masks, options.embeddings)
-        files, truth = pictures_of(options.source, options.label)
+        files, truth, told = pictures_of(options.source, options.label)
+        if asker.card.clinical:
+            known = known_of(told.items(), PIPELINES[options.pipeline])
+            asker.known = dict(zip(told, known, strict=True))
         if options.out:
             with options.out.open("w", newline="", encoding="utf-8") as file:
                 rows = write(asker, files, file)
@@ -61,12 +66,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"Cannot predict: {error}")
 
 
-def pictures_of(source: Path, column: str) -> tuple[list[Path], dict[str, str]]:
-    """The pictures that are asked about, and the truth of those whose row tells it.
+def pictures_of(source: Path, column: str) -> tuple[list[Path], dict[str, str], dict[str, Told]]:
+    """The pictures that are asked about, the truth of those whose row tells it, and what it tells of patients.
 
     Raises: BadData if there are none
     """
-    truth: dict[str, str] = {}
+    truth, told = dict[str, str](), dict[str, Told]()
     if source.suffix.lower() == ".csv":
         with source.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -74,13 +79,17 @@ def pictures_of(source: Path, column: str) -> tuple[list[Path], dict[str, str]]:
             raise BadData(f"{source} has no column `file`.")
         files = [source.parent / row["file"] for row in rows]
         truth = {str(source.parent / row["file"]): row[column] for row in rows if row.get(column)}
+        told = {
+            str(file): Told(*(row.get(name) or "" for name in ("age", "sex", "site")))
+            for file, row in zip(files, rows, strict=True)
+        }
     elif source.is_dir():
         files = sorted(path for path in source.rglob("*") if path.suffix.lower() in ENDINGS)
     else:
         files = [source]
     if not files:
         raise BadData(f"{source} holds no pictures.")
-    return files, truth
+    return files, truth, told
 
 
 class Asker:
@@ -103,6 +112,7 @@ class Asker:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network: Network = load_network(card, head, folder).to(self.device)
         self.embeddings = embeddings
+        self.known: dict[str, Known] = {}  # by file; of others nothing
         self._features: dict[str, np.ndarray] = {}
         self._last: Tensor | None = None
         self.network.last_layer().register_forward_pre_hook(self._remember)
@@ -133,10 +143,13 @@ class Asker:
             self._features[str(path)] = self._last[0].float().cpu().numpy()
         if self.head.kind == "segment":
             return self._areas(shares[0].cpu().numpy(), pixels, path)
-        values = [round(value, 6) for value in shares[0].flatten().tolist()]
+        row = shares[0].flatten().double().cpu().numpy()
+        if self.card.clinical:
+            row = with_known(row[None], [self.known.get(str(path), Known())], self.card.clinical)[0]
+        values = [round(value, 6) for value in row.tolist()]
         if self.head.kind == "grade":
             return values
-        return [*values, self.card.labels[int(shares[0].argmax())]]
+        return [*values, self.card.labels[int(row.argmax())]]
 
     def _shares(self, batch: Tensor) -> Tensor:
         compute = {
@@ -205,7 +218,7 @@ def tell_figures(asker: Asker, truth: dict[str, str], rows: dict[str, list[Any]]
     objective = objective_for(asker.head, asker.card.preprocess, asker.device)
     shares = np.array([rows[name][: len(codes)] for name in known], dtype=np.float64)
     found = objective.metrics(asker.card, "the given labels", samples, shares)
-    show(asker.card.model_copy(update={"metrics": found}), console)
+    show(asker.card.model_copy(update={"metrics": found, "clinical": None}), console)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,15 @@ class PolygonMask:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a table tells of a picture's patient, as it stands there; checked where it is used."""
+
+    age: str = ""
+    sex: str = ""
+    site: str = ""
+
+
+@dataclass(frozen=True)
 class Sample:
     """One picture with its truth; `copies` runs from the sharpest to the coarsest."""
 
@@ -123,6 +132,7 @@ class Sample:
     label: int = UNKNOWN  # of a classify head: position in the catalog's labels
     grades: tuple[int, ...] = ()  # of a grade head: one per condition, or UNKNOWN
     mask: MaskSource | None = None  # of a segment head
+    told: Told = Told()
 
 
 def leaks(samples: Iterable[Sample]) -> list[str]:

@@ -15,14 +15,16 @@ import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from shared.cards import ModelCard
+from shared.cards import ModelCard, save_card
 from shared.catalog import PIPELINES
 from shared.networks import build_network, load_network
+from training.clinical import teach
 from training.config import TrainConfig, load_config, recipe_of, shipped
 from training.crossvalidate import cross_validated
 from training.evaluate import show
 from training.feeding import gather, load_feed, load_held
 from training.importers import read_data
+from training.known import known_of_samples
 from training.run import Run, card_of, finish, fit, write_run
 from training.samples import SPLITS, BadData, Sample, faults_of
 from training.splitting import leaky_split
@@ -89,8 +91,12 @@ def train(
     _check_network(run)
     make = cross_validated if config.folds else _split
     card = make(run, samples, out, started)
-    if fabric.is_global_zero:
-        show(card, run.console)
+    if not fabric.is_global_zero:
+        return card
+    if config.clinical:
+        card = teach(out, samples, PIPELINES[config.pipeline])
+        save_card(card, folder)
+    show(card, run.console)
     return card
 
 
@@ -103,6 +109,8 @@ def read_samples(config: TrainConfig, data: Path) -> list[Sample]:
 def _split(run: Run, samples: list[Sample], out: Path, started: float) -> ModelCard:
     """One run over the table's split."""
     faults = faults_of(samples, run.head, leaky=run.config.leaky)
+    if run.config.clinical:
+        faults += _clinical_faults(run, samples)
     train_set, val, test = ([s for s in samples if s.split == name] for name in SPLITS)
     objective = run.objective()
     feed, held, tested = gather(
@@ -120,6 +128,16 @@ def _split(run: Run, samples: list[Sample], out: Path, started: float) -> ModelC
     card = objective.calibrated(card, [objective.evidence(network, held)])
     card = card.model_copy(update={"bfloat16_deviation": round(objective.deviation(card, network, held), 4)})
     return finish(run, objective, card, "test", test, objective.outcome(card, network, tested), out)
+
+
+def _clinical_faults(run: Run, samples: list[Sample]) -> list[str]:
+    if run.head.kind != "classify":
+        return [f"clinical data is for classify heads, and {run.head.weights} is a {run.head.kind} head"]
+    try:
+        known_of_samples(samples, PIPELINES[run.config.pipeline])
+    except BadData as error:
+        return error.faults
+    return []
 
 
 def _check_network(run: Run) -> None:

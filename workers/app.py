@@ -22,11 +22,12 @@ from shared import logs
 from shared.catalog import PIPELINES
 from shared.database import Database, connect
 from shared.errors import ServiceError, SettingsError
-from shared.figures import Figures
+from shared.figures import ROLES, Figures
 from shared.queue import LANES, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
 from shared.storage import Storage, open_storage
 from shared.totals import Teller
+from shared.traces import Traces
 from workers.answer import AnswerStage
 from workers.archive import Archives
 from workers.artifacts import forget
@@ -50,7 +51,7 @@ log = structlog.get_logger(__name__)
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="workers.app", description="Start one MedQ worker process.")
-    parser.add_argument("role", choices=("vision", "answer", "archive", "sweeper"))
+    parser.add_argument("role", choices=ROLES)
     role = parser.parse_args().role
     if role == "vision":
         keep_memory("workers.app")
@@ -163,34 +164,38 @@ def serve(
     db = connect(settings.sqlalchemy_url, pool_size=8)
     dispatcher, hints = Dispatcher(settings), Hints(settings)
     refiller = Refiller(db, dispatcher, hints, settings)
+    traces = Traces.open(settings, stage.name)
     late: Callable[[list[str]], object] = partial(forget, db, storage) if storage else no_late
-    attempts = Attempts(stage, db, dispatcher, hints, settings, refiller, figures=figures, late=late)
+    make = partial(Attempts, figures=figures, traces=traces, late=late)
+    attempts = make(stage, db, dispatcher, hints, settings, refiller)
     celery = make_celery(settings, queues)
     celery.task(name=f"medq.{stage.name}")(attempts.message)
     running, beside = [attempts], None
     if explain:
-        running.append(
-            Attempts(
-                explain, db, dispatcher, hints, settings, refiller, explain.spare, figures=figures, late=late
-            )
-        )
+        running.append(make(explain, db, dispatcher, hints, settings, refiller, spare=explain.spare))
         beside = Beside(running[-1].message, settings.explain_threads, explain.name)
         celery.task(name=f"medq.{explain.name}")(beside.message)
     teller = Teller(settings, figures, stage.name)
     teller.start()
-    stop_in_time(running, db, teller)
+
+    def tell_the_rest() -> None:
+        teller.close()
+        if traces:
+            traces.close()
+
+    stop_in_time(running, db, tell_the_rest)
     log.info("ready", stage=stage.name, queues=queues, threads=threads)
     consume(celery, stage.name, threads)
     if beside:
         beside.close()
     for one in running:
         one.close()
-    teller.close()
+    tell_the_rest()
     refiller.close()
     db.close()
 
 
-def stop_in_time(running: Sequence[Attempts], db: Database, teller: Teller) -> None:
+def stop_in_time(running: Sequence[Attempts], db: Database, tell_the_rest: Callable[[], None]) -> None:
     """On SIGTERM Celery waits for its threads without bound: `drain_s` later, what is left is given back.
 
     Claims that were released are dispatched again by the sweeper, so the process may simply end.
@@ -201,7 +206,7 @@ def stop_in_time(running: Sequence[Attempts], db: Database, teller: Teller) -> N
         with ThreadPoolExecutor(len(running)) as pool:
             left = list(pool.map(Attempts.drain, running))
         if any(left):
-            teller.close()
+            tell_the_rest()
             db.close()
             os._exit(0)
 

@@ -23,6 +23,7 @@ from shared.logs import bound
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.tables import JobRow
+from shared.traces import Traces
 from workers.microbatch import Microbatcher
 from workers.refill import Refiller
 
@@ -89,6 +90,7 @@ class Attempts:
         refiller: Refiller,
         spare: Callable[[JobRow, StageError], Found] | None = None,
         figures: Figures | None = None,
+        traces: Traces | None = None,
         late: Callable[[list[str]], object] = no_late,
     ) -> None:
         """`spare` makes a failure for good the end of a job that succeeded without this stage.
@@ -96,7 +98,7 @@ class Attempts:
         `late` hears of jobs whose artifacts were stored when somebody else had ended them.
         """
         self._spare, self._late = spare, late
-        self._figures = figures or Figures()
+        self._figures, self._traces = figures or Figures(), traces
         self.stage = stage
         self._refiller = refiller
         self._db, self._dispatcher, self._hints, self._settings = db, dispatcher, hints, settings
@@ -143,7 +145,7 @@ class Attempts:
     def _deal(self, claim: Claim) -> int:
         if not claim.jobs:
             return 0
-        began = time.monotonic()
+        began, began_ns = time.monotonic(), time.time_ns()
         try:
             outcomes = self._run(claim)
             if len(outcomes) == 1:
@@ -151,6 +153,7 @@ class Attempts:
             else:
                 written = set(self._record(outcomes))
             self._count(claim, outcomes, written, time.monotonic() - began)
+            self._trace(claim, outcomes, written, began_ns)
         finally:
             self._let_go(claim)
             self._refill(claim.jobs)
@@ -165,6 +168,13 @@ class Attempts:
             if outcome.event is Event.FINISH:
                 whole_s = time.time() - job.created_at / 1e6  # two clocks, a little apart
                 self._figures.job_seconds.labels(job.lane).observe(max(0.0, whole_s))
+
+    def _trace(self, claim: Claim, outcomes: list[Outcome], written: set[str], began_ns: int) -> None:
+        if self._traces is None:
+            return
+        for job, outcome in zip(claim.jobs, outcomes, strict=True):
+            if job.id in written:
+                self._traces.attempted(job, self.stage.name, outcome, began_ns)
 
     def _run(self, claim: Claim) -> list[Outcome]:
         started = [(job, self._guard(job, claim, self._begin, job, claim)) for job in claim.jobs]

@@ -1,8 +1,8 @@
 """The explain stage: why the first finding was found, as two overlays; after the answer, so that nobody waits."""
 
 import zlib
-from collections.abc import Callable
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from PIL import Image
 
 from shared.cards import load_card
 from shared.catalog import PIPELINES, Head
+from shared.clinical import Known, of_patient
 from shared.errors import StageError
 from shared.masks import jpeg, painted
 from shared.networks import Classifier, load_network
@@ -74,7 +75,7 @@ class ExplainStage:
         """Seeded by the job, so that a second attempt explains the same."""
         picture = to_tensor(pixels, served.card.preprocess).permute(1, 2, 0).numpy()
         samples = SAMPLES[job.explain]  # type: ignore[index]
-        predict = partial(through, served.batcher, should_stop=lost)
+        predict = asking(served, Known(job.age, job.sex, job.site), lost)
         weights = lime_weights(picture, label, samples, zlib.crc32(job.id.encode()), predict)
         mask = enlarged_to(strongest(weights), pixels, served)
         return Made(EXPLANATION, "image/jpeg", jpeg(painted(pixels, mask, COLOURS)))
@@ -85,6 +86,19 @@ class ExplainStage:
         heat = activation_map(network, served.card, to_tensor(pixels, served.card.preprocess), label)
         shown = enlarged_to(np.rint(heat * 255).astype(np.uint8), pixels, served)
         return Made(ACTIVATION, "image/jpeg", jpeg(heated(pixels, shown)))
+
+
+def asking(
+    served: Served, known: Known, lost: Callable[[], bool]
+) -> Callable[[Iterable[Pixels]], list[list[float]]]:
+    """What the head finds in samples of a picture, with what is known of the patient as it is."""
+    classes = len(served.head.labels)
+
+    def found(pictures: Iterable[Pixels]) -> list[list[float]]:
+        rows = [row[:classes] for row in through(served.batcher, pictures, lost)]
+        return of_patient(rows, known, served.card.clinical)
+
+    return found
 
 
 def failed_warning(detail: str) -> Warning:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.cards import ModelCard
+from shared.clinical import Known
 from workers.artifacts import Made
 
 
@@ -25,7 +26,12 @@ def merged(results: Sequence[HeadResult]) -> HeadResult:
     return HeadResult(values, tuple(made for result in results for made in result.made))
 
 
-def models_used(cards: Sequence[ModelCard]) -> dict[str, Any]:
-    """The weights of the first head, and of any further ones under `also`."""
-    first, *others = ({"name": c.name, "version": c.version, "sha256": c.sha256} for c in cards)
+def models_used(cards: Sequence[ModelCard], known: Known) -> dict[str, Any]:
+    """The weights of the first head with what it was told, and those of any further ones under `also`."""
+    first, *others = (_used(card, known) for card in cards)
     return first | {"also": others}
+
+
+def _used(card: ModelCard, known: Known) -> dict[str, Any]:
+    told = known.used(card.clinical) if card.clinical else []
+    return {"name": card.name, "version": card.version, "sha256": card.sha256, "clinical": told}

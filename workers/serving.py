@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +112,8 @@ class Models:
         self._served: dict[str, Served] = {}
         self._stamps: dict[str, float] = {}
         self._stopped = threading.Event()
+        self._watching = threading.Thread(target=self._watch, name="models", daemon=True)
+        self._retiring: dict[Microbatcher[Tensor, Any], threading.Timer] = {}
         for name, head in self._installed():
             self._stamps[name] = self._stamp(name)
             self._served[name] = self._load(name, head)
@@ -182,7 +183,7 @@ class Models:
 
     def watch(self) -> None:
         """Replace a network when its card changes. Weights go first, the card last, so a card means both."""
-        threading.Thread(target=self._watch, name="models", daemon=True).start()
+        self._watching.start()
 
     def _watch(self) -> None:
         while not self._stopped.wait(RELOAD_S):
@@ -199,16 +200,27 @@ class Models:
             log.error("model_refused", model=name, detail=error.detail)  # the old one goes on
             return
         old, self._served[name] = self._served[name], fresh
-        _retire(old.batcher.close)
+        self._retire(old.batcher)
+
+    def _retire(self, batcher: Microbatcher[Tensor, Any]) -> None:
+        """Close in a while: a thread may have picked the old network a moment ago, and not handed in yet."""
+        timer = threading.Timer(30, self._end, [batcher])
+        timer.daemon = True
+        self._retiring[batcher] = timer
+        timer.start()
+
+    def _end(self, batcher: Microbatcher[Tensor, Any]) -> None:
+        batcher.close()
+        self._retiring.pop(batcher, None)
 
     def close(self) -> None:
+        """End every thread: one that frees a network while the interpreter ends makes the process abort."""
         self._stopped.set()
+        if self._watching.is_alive():
+            self._watching.join()
+        for batcher, timer in list(self._retiring.items()):
+            timer.cancel()
+            timer.join()
+            self._end(batcher)
         for served in self._served.values():
             served.batcher.close()
-
-
-def _retire(close: Callable[[], None]) -> None:
-    """Close in a while: a thread may have picked the old network a moment ago, and not handed in yet."""
-    timer = threading.Timer(30, close)
-    timer.daemon = True
-    timer.start()

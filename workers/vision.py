@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from shared import doubt
 from shared.catalog import Lang
+from shared.clinical import Known, of_patient
 from shared.figures import Figures
 from shared.heads import findings, grades
 from shared.preprocess import to_tensor
@@ -44,11 +45,12 @@ class VisionStage:
             pixels = stored_picture(self._storage, job, self._settings, _at_least_px(served))
         lang: Lang = job.lang  # type: ignore[assignment]
         source = self._dicom_source(job, served)
-        waiting = [hand_in(one, pixels, RANKS[job.lane], lang, source) for one in served]
+        known = Known(job.age, job.sex, job.site)
+        waiting = [hand_in(one, pixels, RANKS[job.lane], lang, known, source) for one in served]
 
         def end() -> Found:
             result = merged([wait() for wait in waiting])
-            used = {"model": models_used([one.card for one in served])}
+            used = {"model": models_used([one.card for one in served], known)}
             return Found(result.values | used, keep(self._storage, job.id, result.made, lost))
 
         return end
@@ -81,6 +83,7 @@ def hand_in(
     pixels: NDArray[np.uint8],
     rank: int,
     lang: Lang,
+    known: Known,
     source: segment.DicomSource | None,
 ) -> Callable[[], HeadResult]:
     """Give the picture to a head's microbatcher; what is returned waits for it, and shapes what it found."""
@@ -89,13 +92,14 @@ def hand_in(
     future = served.batcher.submit(to_tensor(pixels, served.card.preprocess), rank)
     if served.head.kind == "grade":
         return lambda: HeadResult({"grades": _dumped(grades(future.result(), served.head, lang))})
-    return lambda: _classified(served, future.result(), min(pixels.shape[:2]), lang)
+    return lambda: _classified(served, future.result(), min(pixels.shape[:2]), lang, known)
 
 
-def _classified(served: Served, row: list[float], side_px: int, lang: Lang) -> HeadResult:
+def _classified(served: Served, row: list[float], side_px: int, lang: Lang, known: Known) -> HeadResult:
     """Findings, and what the network doubts. Without a doubt the column stays empty."""
     classes = len(served.head.labels)
-    values = {"findings": _dumped(findings(row[:classes], served.card, served.head, lang))}
+    (shares,) = of_patient([row[:classes]], known, served.card.clinical)
+    values = {"findings": _dumped(findings(shares, served.card, served.head, lang))}
     limits = served.card.doubt
     if limits and (said := doubt.warnings(doubt.Seen(*row[classes:]), limits, side_px)):
         values["warnings"] = _dumped(said)

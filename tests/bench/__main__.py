@@ -23,7 +23,8 @@ def main() -> None:
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {device}, {dtype}"
     )
     with tempfile.TemporaryDirectory(prefix="medq-") as scratch:
-        vision.bench(console, ROOT / "workers/models", Path(scratch))
+        for pipeline in ("skin", "lesion"):
+            vision.bench(console, ROOT / "workers/models", Path(scratch), pipeline)
         whole.bench(console, Path(scratch))
         archive.bench(console, Path(scratch) / "archive")
         batch.bench(console, ROOT / "workers/models", Path(scratch) / "batch")

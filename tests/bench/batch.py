@@ -24,7 +24,7 @@ from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.storage import open_storage
 from shared.tables import BatchRow, JobRow
-from tests.bench.vision import await_line, drawn_pictures, process, queued_jobs, raw
+from tests.bench.vision import await_line, drawn_pictures, first_head, process, queued_jobs, raw
 from tests.servers import Redis
 from workers.refill import refill
 
@@ -136,6 +136,7 @@ def p95(values: list[float]) -> float:
 
 def bench(console: Console, models: Path, scratch: Path) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
+    models = first_head("skin", models, scratch) or models
     pictures = drawn_pictures(640)
     folder = scratch / "pictures"
     folder.mkdir()
@@ -147,11 +148,11 @@ def bench(console: Console, models: Path, scratch: Path) -> None:
     )
     upgrade(settings.sqlalchemy_url)
     cores = os.cpu_count() or 1
-    loops = ["serial", str(cores), str(2 * cores)]
+    loops = ["served serial", f"served {cores}", f"served {2 * cores}"]
     rows: list[dict[str, float]] = []
     try:
         with (
-            process(["tests.bench.loops", str(models), str(folder)], {}) as loop,
+            process(["tests.bench.loops", str(models), str(folder), "skin"], {}) as loop,
             process(["workers.app", "vision"], settings.as_environment()) as worker,
         ):
             await_line(loop, "ready")

@@ -23,7 +23,7 @@ from shared.cards import load_card
 from shared.settings import ROOT, Settings
 from tests.bench import batch
 from tests.bench.batch import Bench, crowd, p95
-from tests.bench.vision import await_line, drawn_pictures, process
+from tests.bench.vision import await_line, drawn_pictures, first_head, process
 from tests.servers import Redis
 
 MODELS = ROOT / "workers/models"
@@ -62,8 +62,9 @@ def main() -> None:
     batch.PROBES = options.probes
     console, pictures, server = Console(), drawn_pictures(320), Redis().start()
     with tempfile.TemporaryDirectory(prefix="medq-") as scratch:
+        models = first_head("skin", MODELS, Path(scratch)) or MODELS
         settings = replace(
-            Settings(), data_dir=str(Path(scratch) / "var"), broker_url=server.url, models_dir=str(MODELS)
+            Settings(), data_dir=str(Path(scratch) / "var"), broker_url=server.url, models_dir=str(models)
         )
         upgrade(settings.sqlalchemy_url)
         with process(["workers.app", "vision"], settings.as_environment()) as worker:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from PIL import Image
 from rich.console import Console
 from sqlalchemy import func, select
 
+from deploy.drawn import jpeg
 from migrations import upgrade
 from shared import jobs
+from shared.catalog import PIPELINES
 from shared.database import Database, connect
 from shared.ids import new_id
 from shared.queue import Dispatcher
@@ -43,15 +46,33 @@ def drawn_pictures(count: int) -> list[bytes]:
     return pictures
 
 
+def first_head(pipeline: str, models: Path, scratch: Path) -> Path | None:
+    """A folder with the weights of the pipeline's first head only, so that no other works beside it.
+
+    None where they are not installed.
+    """
+    name, folder = PIPELINES[pipeline].heads[0].weights, scratch / f"only-{pipeline}"
+    if not (models / name / "card.json").is_file():
+        return None
+    shutil.copytree(models / name, folder / name, dirs_exist_ok=True)
+    return folder
+
+
+def drawn_lesions(count: int) -> list[bytes]:
+    """As many JPEGs of 600x450, each with a drawn lesion that a network outlines; forty in turn."""
+    some = [jpeg(seed) for seed in range(40)]
+    return [some[number % len(some)] for number in range(count)]
+
+
 def queued_jobs(
-    db: Database, settings: Settings, pictures: list[bytes], lane: str = "interactive"
+    db: Database, settings: Settings, pictures: list[bytes], lane: str = "interactive", pipeline: str = "skin"
 ) -> list[str]:
     """Rows and blobs as a submit leaves them, answer stage left out."""
     storage = open_storage(settings.storage_location)
     ids = []
     for data in pictures:
         job = jobs.NewJob(
-            id=new_id(), pipeline="skin", question="", lang="en", stage="vision", answered=False, lane=lane
+            id=new_id(), pipeline=pipeline, question="", lang="en", stage="vision", answered=False, lane=lane
         )
         storage.put(f"{job.id}/image", data)
         jobs.create(db, job, redispatch_s=3600)
@@ -94,18 +115,18 @@ def raw(child: "subprocess.Popen[str]", name: str) -> float:
 
 
 def worked(
-    db: Database, settings: Settings, pictures: list[bytes], size: int, pid: int
+    db: Database, settings: Settings, pictures: list[bytes], size: int, pid: int, pipeline: str
 ) -> tuple[float, float]:
     """Images/s of the worker from a full queue to its last result, and its CPU milliseconds per image.
 
     The queue fills while the worker stands still, since dispatch is the API's work, and the end is read from the
     rows: asking for it all the time would take from the two cores what is to be measured.
     """
-    ids = queued_jobs(db, settings, pictures)
+    ids = queued_jobs(db, settings, pictures, pipeline=pipeline)
     dispatcher, worker = Dispatcher(settings), psutil.Process(pid)
     worker.suspend()
     for start in range(0, len(ids), size):
-        dispatcher.dispatch(ids[start : start + size], "vision", "skin", "interactive")
+        dispatcher.dispatch(ids[start : start + size], "vision", pipeline, "interactive")
     dispatcher.close()
     before, began = sum(worker.cpu_times()[:2]), time.time()
     worker.resume()
@@ -118,9 +139,14 @@ def worked(
     return len(ids) / (row[1] / jobs.SECOND - began), 1000 * spent / len(ids)
 
 
-def bench(console: Console, models: Path, scratch: Path, real: list[bytes] | None = None) -> None:
+def bench(console: Console, models: Path, scratch: Path, pipeline: str = "skin") -> None:
     """Rounds are interleaved, since the machine's speed drifts; ratios are taken within a round."""
-    pictures = (real or drawn_pictures(IMAGES))[:IMAGES]
+    only = first_head(pipeline, models, scratch)
+    if only is None:
+        console.print(f"[bold]Vision worker, {pipeline}[/bold]: there are no weights to measure with")
+        return
+    models, scratch = only, scratch / pipeline
+    pictures = (drawn_lesions if pipeline == "lesion" else drawn_pictures)(IMAGES)
     folder = scratch / "pictures"
     folder.mkdir(parents=True)
     for number, data in enumerate(pictures):
@@ -136,19 +162,23 @@ def bench(console: Console, models: Path, scratch: Path, real: list[bytes] | Non
     rows: list[dict[str, float]] = []
     try:
         with (
-            process(["tests.bench.loops", str(models), str(folder)], {}) as loop,
+            process(["tests.bench.loops", str(models), str(folder), pipeline], {}) as loop,
             process(["workers.app", "vision"], settings.as_environment()) as worker,
         ):
             await_line(loop, "ready")
             await_line(worker, '"ready"')
-            worked(db, settings, pictures[:64], 32, worker.pid)  # warm
+            worked(db, settings, pictures[:64], 32, worker.pid, pipeline)  # warm
             for _ in range(ROUNDS):
                 row = {
                     f"raw {on} {how}": raw(loop, f"{on} {how}") for on in ("torch", "served") for how in hows
                 }
                 best = {on: max(row[f"raw {on} {how}"] for how in hows) for on in ("torch", "served")}
-                row["of 32 ids"], row["CPU ms, 32 ids"] = worked(db, settings, pictures, 32, worker.pid)
-                row["of one id"], row["CPU ms, one id"] = worked(db, settings, pictures, 1, worker.pid)
+                row["of 32 ids"], row["CPU ms, 32 ids"] = worked(
+                    db, settings, pictures, 32, worker.pid, pipeline
+                )
+                row["of one id"], row["CPU ms, one id"] = worked(
+                    db, settings, pictures, 1, worker.pid, pipeline
+                )
                 row |= {
                     f"{name} over {on}": row[f"of {name}"] / best[on]
                     for name in ("32 ids", "one id")
@@ -158,7 +188,9 @@ def bench(console: Console, models: Path, scratch: Path, real: list[bytes] | Non
     finally:
         db.close()
         server.close()
-    console.print(f"[bold]Vision worker over the raw loop[/bold], {len(pictures)} pictures, {ROUNDS} rounds")
+    console.print(
+        f"[bold]Vision worker over the raw loop, {pipeline}[/bold], {len(pictures)} pictures, {ROUNDS} rounds"
+    )
     for name in rows[0]:
         values = [row[name] for row in rows]
         console.print(

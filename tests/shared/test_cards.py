@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from shared.cards import Architecture, ModelCard, Preprocess, load_card, save_card, sha256_of, verify
 from shared.catalog import PIPELINES, Head
@@ -98,3 +99,15 @@ def test_a_field_that_no_card_has_is_refused(card: ModelCard, tmp_path: Path) ->
     (tmp_path / "card.json").write_text(stored.replace("{", '{"epochs": 3,', 1), encoding="utf-8")
     with pytest.raises(CardMismatch, match="epochs"):
         load_card(tmp_path)
+
+
+def test_clinical_evidence_that_does_not_fit_the_card_is_refused(card: ModelCard) -> None:
+    row = (0.5,) * len(CODES)
+    fits = {"ages": (20, 60), "age": (row, row), "sex": {"male": row}, "site": {"back": row}, "strength": 1}
+    told = card.model_dump()
+    assert ModelCard.model_validate(told | {"clinical": fits}).clinical
+    for wrong in ({"sex": {"male": row[1:]}}, {"ages": (60, 20)}, {"age": (row,)}, {"age": (row, row[1:])}):
+        with pytest.raises(ValidationError, match=r"ascend|number for each label"):
+            ModelCard.model_validate(told | {"clinical": fits | wrong})
+    with pytest.raises(ValidationError, match="takes no clinical data"):
+        ModelCard.model_validate(told | {"head": "grade", "clinical": fits})

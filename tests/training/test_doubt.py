@@ -72,9 +72,15 @@ def test_a_taught_network_warns_of_a_foreign_picture_and_seldom_of_its_own(
     tiny_model(tmp_path / "models")
     folder = tmp_path / "models/skin"
     data = tree()
-    doubt.main(["--pipeline", "skin", "--data", str(data), "--model", str(folder)])
-    assert "AUROC" in capsys.readouterr().out
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    (copies / "ISIC_nv_0_0.jpg").write_bytes(drawn("nv", 0, (300, 200)))
+    doubt.main(["--pipeline", "skin", "--data", str(data), "--model", str(folder), "--copies", str(copies)])
+    said = capsys.readouterr().out
+    assert "AUROC" in said
+    assert "1 pictures in two sizes" in said
     card = load_card(folder)
+    assert card.agreement
     assert card.doubt
     assert card.doubt.auroc.value > 0.9
     assert card.doubt.least_side_px == 150

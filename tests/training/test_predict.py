@@ -13,7 +13,7 @@ from shared.heads import probabilities
 from shared.images import Limits, decode
 from shared.networks import load_network
 from shared.preprocess import normalise, to_tensor
-from tests.tiny import tiny_model
+from tests.tiny import tiny_model, with_clinical
 from tests.training.conftest import drawn
 from training import predict
 
@@ -116,3 +116,25 @@ def test_a_folder_without_pictures_says_so(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit, match="holds no pictures"):
         predict.main([str(tmp_path / "empty"), "--model", str(tmp_path / "models/skin")])
+
+
+def test_a_tables_age_sex_and_site_are_used_and_wrong_ones_refused(pictures: Path, tmp_path: Path) -> None:
+    models, table = tmp_path / "models", pictures / "list.csv"
+    card = tiny_model(models)
+    arguments = [str(table), "--model", str(models / "skin"), "-o", str(tmp_path / "out.csv")]
+    table.write_text("file,age,sex,site\n1.jpg,50,male,back\n2.jpg,,unknown,\n")
+    predict.main(arguments)
+    alone = [[float(row[f"p_{code}"]) for code in card.labels] for row in rows_of(tmp_path / "out.csv")]
+    clinical = with_clinical(models, card).clinical
+    assert clinical
+    predict.main(arguments)
+    first, second = [
+        [float(row[f"p_{code}"]) for code in card.labels] for row in rows_of(tmp_path / "out.csv")
+    ]
+    said = np.mean(clinical.age, axis=0) + clinical.sex["male"] + clinical.site["back"]
+    expected = np.array(alone[0]) * np.exp(said)
+    assert first == pytest.approx(expected / expected.sum(), abs=1e-5)
+    assert second == alone[1]
+    table.write_text("file,age\n1.jpg,old\n")
+    with pytest.raises(SystemExit, match="age 'old' is no number"):
+        predict.main(arguments)

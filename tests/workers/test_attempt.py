@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
@@ -23,6 +24,7 @@ from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.storage import FolderStorage
 from shared.tables import AttemptRow, JobRow
+from shared.traces import Traces
 from tests.servers import Redis
 from workers.artifacts import Made, forget, keep
 from workers.attempt import GROUPS, Attempts, Found, no_late, pause_s
@@ -87,12 +89,16 @@ def start(stage: Asked, database: Database, settings: Callable[..., Settings]) -
     started: list[tuple[Attempts, Refiller, Dispatcher, Hints]] = []
 
     def make(
-        figures: Figures | None = None, late: Callable[[list[str]], object] = no_late, **overrides: Any
+        figures: Figures | None = None,
+        traces: Traces | None = None,
+        late: Callable[[list[str]], object] = no_late,
+        **overrides: Any,
     ) -> Attempts:
         chosen = settings(retry_base_s=0.0, **overrides)
         dispatcher, hints = Dispatcher(chosen), Hints(chosen)
         refiller = Refiller(database, dispatcher, hints, chosen)
-        attempts = Attempts(stage, database, dispatcher, hints, chosen, refiller, figures=figures, late=late)
+        rooms = (database, dispatcher, hints, chosen, refiller)
+        attempts = Attempts(stage, *rooms, figures=figures, traces=traces, late=late)
         started.append((attempts, refiller, dispatcher, hints))
         return attempts
 
@@ -380,3 +386,19 @@ def test_the_lease_of_long_work_is_renewed(
 def test_pauses_double_within_bounds(failures: int) -> None:
     for _ in range(50):
         assert 2.0 <= pause_s(failures, 2.0) <= min(300.0, 2.0 * 2**failures)
+
+
+def test_a_collector_hears_of_each_attempt_that_was_recorded(
+    start: Start, job_factory: Any, database: Database
+) -> None:
+    exporter = InMemorySpanExporter()
+    traces = Traces(exporter, "medq", "vision")
+    attempts = start(traces=traces)
+    fine, bad = job_factory(question="fine").id, job_factory(question="unreadable").id
+    attempts.message([fine, bad])
+    traces.close()
+    spans = {
+        (span.name, (span.attributes or {})["medq.job_id"]): span for span in exporter.get_finished_spans()
+    }
+    assert set(spans) == {("vision", fine), ("vision", bad), ("job", bad)}
+    assert spans["vision", bad].status.description == "image-failed"

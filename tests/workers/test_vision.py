@@ -197,6 +197,17 @@ def test_a_new_card_replaces_the_network_and_a_bad_one_does_not(models: Models, 
     assert models.served(HEAD).card.version == "tiny.1"
 
 
+def test_closing_ends_every_thread_also_those_of_a_network_that_was_replaced(chosen: Settings) -> None:
+    before = set(threading.enumerate())
+    models = Models(chosen)
+    models.watch()
+    tiny_model(chosen.models_path, seed=1)
+    models._replace("skin", HEAD)
+    assert len(set(threading.enumerate()) - before) >= 4, "two networks, the watch and the timer"
+    models.close()
+    assert set(threading.enumerate()) <= before
+
+
 def test_the_watch_sees_a_new_card(models: Models, chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.serving.RELOAD_S", 0.01)
     models.watch()

@@ -11,8 +11,11 @@ PICTURES = (".jpg", ".jpeg", ".png")
 
 
 def copies_below(folder: Path, endings: tuple[str, ...]) -> Iterator[Copy]:
-    """Every file of the folder, of its folders and of the zips in it, whose name ends so; in a fixed order."""
-    for path in sorted(folder.rglob("*")):
+    """Every file of the folder, of its folders and of the zips in it, whose name ends so; in a fixed order.
+
+    `folder` may itself be a zip.
+    """
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()

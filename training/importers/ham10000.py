@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shared.catalog import Label, Pipeline
 from training.importers.files import PICTURES, by_stem, copies_below, parts_of
-from training.samples import SPLITS, BadData, Copy, PictureMask, Sample
+from training.samples import SPLITS, BadData, Copy, PictureMask, Sample, Told
 from training.splitting import split_by_group
 
 SEED = 20180814  # of the split, where the table has none: the day on which the set was published
@@ -112,7 +112,8 @@ def _sample(
     if faults:
         return None
     copies, split = tuple(files[name]), row.get("split", "")
-    return Sample(name, row["lesion_id"], split, copies, label=positions[row["dx"]])
+    told = Told(row.get("age") or "", row.get("sex") or "", row.get("localization") or "")
+    return Sample(name, row["lesion_id"], split, copies, label=positions[row["dx"]], told=told)
 
 
 def _wrong_split(row: dict[str, str]) -> list[str]:

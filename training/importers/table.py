@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 from shared.catalog import Head, Pipeline
-from training.samples import SPLITS, UNKNOWN, BadData, Copy, PictureMask, Sample
+from training.samples import SPLITS, UNKNOWN, BadData, Copy, PictureMask, Sample, Told
 from training.splitting import split_by_group
 
 TABLE = "samples.csv"
@@ -14,8 +14,8 @@ SEED = 1
 def read_table(folder: Path, pipeline: Pipeline) -> list[Sample]:
     """One row per picture: `file`, and by the kind of head `label`, one column per condition, or `mask`.
 
-    Optional columns: `id` (else the file's name), `group` such as a patient (else each picture is its own), and
-    `split` (else groups are dealt 70/15/15). A mask is a picture whose pixels are positions in the catalog's
+    Optional columns: `id` (else the file's name), `group` such as a patient (else each picture is its own), `split`
+    (else groups are dealt 70/15/15), and what is known of the patient: `age`, `sex` and `site`. A mask is a picture whose pixels are positions in the catalog's
     labels. Files are named relative to the folder.
 
     Raises: BadData listing every row that cannot be used
@@ -48,7 +48,8 @@ def _sample(row: dict[str, str], folder: Path, head: Head, place: str, wrong: li
     if faults:
         return None
     name = row.get("id") or row["file"]
-    return Sample(name, row.get("group") or name, split, (Copy(picture),), label, grades, mask)
+    told = Told(row.get("age") or "", row.get("sex") or "", row.get("site") or "")
+    return Sample(name, row.get("group") or name, split, (Copy(picture),), label, grades, mask, told)
 
 
 def _file(row: dict[str, str], column: str, folder: Path, faults: list[str]) -> Path:

@@ -1,0 +1,99 @@
+"""Several runs side by side, and what is certain of their differences."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.cards import GradeMetrics, Interval, Metrics, SegmentMetrics
+from training import metrics
+from training.classify import labels_of
+from training.finished import Finished
+from training.metrics import Array, Labels, bootstrap, figures, intervals, mask_figures
+from training.samples import Sample
+
+NAMED = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "calibration_error")
+DRAWN = ("mean_dice", "mean_iou", "thresholded_jaccard")
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One network on the leaky split and on a grouped one."""
+
+    network: str
+    figure: str
+    leaky: Interval
+    grouped: Interval
+
+
+def columns(run: Finished) -> dict[str, Interval]:
+    """The figures by which runs of this kind are compared; of graders the kappa of each condition."""
+    found = run.card.metrics
+    if isinstance(found, Metrics):
+        return {name: getattr(found, name) for name in NAMED}
+    if isinstance(found, SegmentMetrics):
+        return {name: getattr(found, name) for name in DRAWN}
+    assert isinstance(found, GradeMetrics)
+    return {f"kappa {code}": one.quadratic_kappa for code, one in found.conditions.items()}
+
+
+def network_of(run: Finished) -> str:
+    inner = run.config.options.get("encoder_name")
+    return f"{run.config.network} of {str(inner).removeprefix('tu-')}" if inner else run.config.network
+
+
+def split_of(run: Finished) -> str:
+    """How the pictures were dealt, in words."""
+    if run.config.leaky:
+        return "by picture (leaky)"
+    return f"{run.config.folds} folds by group" if run.config.folds else "by group"
+
+
+def leaks_of(runs: Sequence[Finished]) -> list[Leak]:
+    """For each network that has both: the first leaky and the first grouped run."""
+    found = []
+    for network in dict.fromkeys(network_of(run) for run in runs):
+        same = [run for run in runs if network_of(run) == network]
+        leaky = next((run for run in same if run.config.leaky), None)
+        grouped = next((run for run in same if not run.config.leaky), None)
+        if leaky and grouped:
+            pairs = columns(grouped)
+            found += [Leak(network, name, one, pairs[name]) for name, one in columns(leaky).items()]
+    return found
+
+
+def difference(run: Finished, other: Finished, samples: Sequence[Sample]) -> dict[str, Interval] | None:
+    """The other's figures minus this run's, with paired bootstrap intervals over groups.
+
+    None where the two were not measured on the same pictures, or have no figures that can be paired.
+    """
+    if set(run.ids) != set(other.ids) or run.head.kind != other.head.kind or run.head.kind == "grade":
+        return None
+    place = {name: row for row, name in enumerate(other.ids)}
+    theirs = other.outcome[[place[name] for name in run.ids]]
+    measure = _measure(run, samples)
+
+    def both(rows: Labels) -> metrics.Figures:
+        one, two = measure(run.outcome, rows), measure(theirs, rows)
+        return {name: two[name] - one[name] for name in one}
+
+    bounds = bootstrap(list(run.groups), both, draws=metrics.DRAWS)
+    return intervals(both(np.arange(len(run.ids))), bounds)
+
+
+def _measure(run: Finished, samples: Sequence[Sample]) -> Callable[[Array, Labels], metrics.Figures]:
+    if run.head.kind == "segment":
+        return lambda outcome, rows: _only(mask_figures(outcome[rows]), DRAWN)
+    truth, cuts = labels_of(samples), np.full(len(run.head.labels), 0.5)
+    return lambda outcome, rows: _only(figures(truth[rows], outcome[rows], cuts), NAMED)
+
+
+def _only(found: metrics.Figures, names: Sequence[str]) -> metrics.Figures:
+    return {name: found[name] for name in names}
+
+
+def verdict(name: str, change: Interval) -> str:
+    """Whether the other run is better; only an interval without 0 shows it."""
+    if change.low <= 0 <= change.high:
+        return "not shown"
+    return "better" if (change.value > 0) != (name == "calibration_error") else "worse"
