@@ -5,6 +5,7 @@ from flask_openapi3.openapi import OpenAPI
 
 from api import (
     about,
+    agreement,
     audited,
     batches,
     deliveries,
@@ -14,6 +15,7 @@ from api import (
     health,
     jobs,
     limits,
+    messages,
     operate,
     page,
     pipelines,
@@ -22,6 +24,7 @@ from api import (
     reviews,
     sessions,
     uploads,
+    usage,
 )
 from api.about import VERSION
 from api.multipart import OVERHEAD_BYTES
@@ -54,7 +57,7 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
     limits.install(app, settings)
     audited.install(app, settings)
     resources = (
-        jobs, deliveries, events, reviews, report, batches, uploads, pipelines, sessions, about, health, operate,
+        jobs, deliveries, events, messages, reviews, agreement, report, batches, uploads, pipelines, sessions, about, health, operate, usage,
     )  # fmt: skip
     for resource in resources:
         app.register_api(resource.api)

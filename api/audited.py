@@ -16,7 +16,7 @@ from shared import audit
 from shared.errors import ServiceUnavailable
 from shared.settings import Settings
 
-BY_THEMSELVES = frozenset({"jobs.submit", "batches.submit", "jobs.erase"})
+BY_THEMSELVES = frozenset({"jobs.submit", "messages.send", "batches.submit", "jobs.erase"})
 # What a write counts as, unless it is `change`.
 ACTIONS = {"reviews.review": "review"}
 

@@ -1,4 +1,4 @@
-"""The command line: `medq`, or `python -m api.cli`. It talks HTTP only, but for `medq key` and `medq audit`."""
+"""The command line: `medq`, or `python -m api.cli`. HTTP only, but for `medq key`, `audit` and `knowledge`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api import cli_audit, cli_batches, cli_keys, cli_operate
+from api import cli_audit, cli_batches, cli_keys, cli_knowledge, cli_operate
 from api.client import Client, ClientError, ProblemError
 from api.console import (
     FAILED,
@@ -25,7 +25,7 @@ from api.console import (
     server,
 )
 from api.follow import Report, each
-from api.render import job_view, jobs_table, pipelines_table, plain
+from api.render import job_view, jobs_table, pipelines_table, plain, usage_table
 from shared.lifecycle import TERMINAL
 from shared.schemas import Explain, Job, JobStatus
 
@@ -49,6 +49,7 @@ for command in (cli_operate.pause, cli_operate.resume, cli_operate.drain, cli_op
     app.command()(command)
 app.add_typer(cli_keys.app, name="key")
 app.add_typer(cli_audit.app, name="audit")
+app.add_typer(cli_knowledge.app, name="knowledge")
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 AnyId = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or a batch.")]
@@ -123,12 +124,16 @@ def watch(id: AnyId, as_json: AsJson = False) -> None:
 def list_jobs(
     status: Annotated[JobStatus | None, typer.Option(help="Only jobs with this status.")] = None,
     pipeline: Annotated[str | None, typer.Option(help="Only jobs of this pipeline.")] = None,
+    unreviewed: Annotated[
+        bool, typer.Option("--unreviewed", help="Only what nobody has reviewed yet.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
     with server() as client:
-        found = client.list(status=status, pipeline=pipeline, page=min(limit, 200))
+        reviewed = False if unreviewed else None
+        found = client.list(status=status, pipeline=pipeline, reviewed=reviewed, page=min(limit, 200))
         shown = [job for _, job in zip(range(limit), found, strict=False)]
         if as_json:
             for job in shown:
@@ -170,6 +175,34 @@ def rerun(
 
 
 @app.command()
+def ask(
+    id: Id,
+    text: Annotated[str, typer.Argument(help="The question.")],
+    lang: LangName = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Ask again about a job that has succeeded."""
+    with server() as client:
+        message = client.ask(id, text, lang=lang)
+        if wait:
+            _watch(client, message.id, as_json)
+        else:
+            _show(client, message, as_json, brief=True)
+
+
+@app.command()
+def messages(id: Id, as_json: AsJson = False) -> None:
+    """Show what was asked again about a job, the oldest first."""
+    with server() as client:
+        found = client.messages(id)
+        for message in found:
+            _show(client, message, as_json)
+        if not found and not as_json:
+            say("Nothing was asked again: medq ask ID TEXT")
+
+
+@app.command()
 def erase(id: Id, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask back.")] = False) -> None:
     """Erase a job's picture, question, findings and answer for good."""
     if not yes:
@@ -191,6 +224,20 @@ def pipelines(as_json: AsJson = False) -> None:
             return
         for pipeline in found:
             print_json(pipeline.model_dump(mode="json"))
+
+
+@app.command()
+def usage(
+    month: Annotated[str | None, typer.Option(help="Such as 2026-11; by default this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what language models took for your jobs in a month."""
+    with server() as client:
+        found = client.usage(month)
+        if as_json:
+            print_json(found.model_dump(mode="json"))
+        else:
+            out().print(usage_table(found))
 
 
 def _watch(client: Client, id: str, as_json: bool) -> None:

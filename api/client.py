@@ -20,6 +20,8 @@ from api.transport import (
 from shared.lifecycle import TERMINAL
 from shared.schemas import (
     About,
+    AgreementInfo,
+    AgreementList,
     AnswerWhen,
     Explain,
     Job,
@@ -30,6 +32,7 @@ from shared.schemas import (
     Review,
     ReviewList,
     Sex,
+    Usage,
 )
 
 __all__ = ["Client", "ClientError", "ProblemError", "UnexpectedAnswer", "Unreachable"]
@@ -114,6 +117,24 @@ class Client(BatchClient, OperateClient):
         """Forget the picture, the question and everything found; the bare row stays."""
         self.send("DELETE", _path(id))
 
+    def ask(
+        self,
+        id: str,
+        text: str,
+        *,
+        lang: str | None = None,
+        external: bool = True,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Ask again about a job that has succeeded; the message is a job itself, to watch or wait for."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        body = {"text": text, "lang": lang, "external": external}
+        return parsed(Job, self.send("POST", f"{_path(id)}/messages", json=body, headers=headers))
+
+    def messages(self, id: str) -> tuple[Job, ...]:
+        """What was asked again about a job, the oldest first."""
+        return tuple(parsed(JobList, self.send("GET", f"{_path(id)}/messages")).items)
+
     def review(
         self,
         id: str,
@@ -129,6 +150,15 @@ class Client(BatchClient, OperateClient):
     def reviews(self, id: str) -> tuple[Review, ...]:
         """What was said of a job's findings, the newest first."""
         return tuple(parsed(ReviewList, self.send("GET", f"{_path(id)}/reviews")).items)
+
+    def agreement(self, pipeline: str | None = None) -> tuple[AgreementInfo, ...]:
+        """How often reviews agree with what was found, by label and by network, the most reviewed first."""
+        params = {"pipeline": pipeline} if pipeline else {}
+        return tuple(parsed(AgreementList, self.send("GET", "/v1/agreement", params=params)).items)
+
+    def usage(self, month: str | None = None) -> Usage:
+        """What language models took for your jobs in a month such as 2026-11, by default this one."""
+        return parsed(Usage, self.send("GET", "/v1/usage", params={"month": month} if month else {}))
 
     def report(self, id: str) -> dict[str, Any]:
         """The job as a FHIR R4 DiagnosticReport."""
@@ -159,11 +189,13 @@ class Client(BatchClient, OperateClient):
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         q: str | None = None,
+        reviewed: bool | None = None,
         page: int = 50,
     ) -> Iterator[Job]:
         """Every job that matches, newest first, fetched `page` at a time as they are asked for."""
         wanted = {
             "status": status, "pipeline": pipeline, "q": q, "limit": page,
+            "reviewed": None if reviewed is None else str(reviewed).lower(),
             "created_after": created_after and created_after.isoformat(),
             "created_before": created_before and created_before.isoformat(),
         }  # fmt: skip

@@ -20,7 +20,7 @@ from api.lookup import hold, load, row_of, valid, version_of, wait_for_end
 from api.services import Services, services
 from api.submit import PreferHeader, SubmitForm, SubmitHeaders, preferred_wait_s, repeat_key
 from api.views import Shown, show
-from shared import images, jobs, retention
+from shared import images, jobs, messages, retention
 from shared.asked import clean_filename
 from shared.audit import Actor
 from shared.errors import JobFinished, NotFound
@@ -72,7 +72,7 @@ def submit(header: SubmitHeaders, form: SubmitForm) -> Response:
         new = _new_job(form, info)
         job_id = enter(room, new, images.sanitise(form.image.data, room.limits), key)
         status = 202 if job_id == new.id else 200
-    return _accepted(room, job_id, status, header.prefer)
+    return accepted(room, job_id, status, header.prefer)
 
 
 @api.get("", responses={"200": JobList})
@@ -124,20 +124,24 @@ def rerun(path: JobPath, header: PreferHeader) -> Response:
     row = row_of(room, path.job_id)
     if row.erased_at is not None:
         raise NotFound("The job was erased: there is no picture to run again.")
+    if row.message_of is not None:
+        raise NotFound("A message has no picture to run again; send it again instead.")
     require(room, row.pipeline)
     new = jobs.again(row, new_id())
     job_id = enter(room, new, room.storage.get(f"{row.id}/{IMAGE}"))
-    return _accepted(room, job_id, 202, header.prefer)
+    return accepted(room, job_id, 202, header.prefer)
 
 
 @api.delete("/<job_id>", responses={"204": None})
 @checked
 def erase(path: JobPath) -> Response:
-    """Erase the picture, what was asked and what was found; the bare row stays"""
+    """Erase the picture, what was asked and what was found, messages too; the bare row stays"""
     room = services()
     row = row_of(room, path.job_id)
     jobs.cancel(room.db, row.id)
     room.hints.forget_draft(row.id)
+    for message in room.db.read(lambda session: messages.of(session, row.id)):
+        room.hints.forget_draft(message.id)
     if row.erased_at is None:
         retention.erase_job(room.db, room.storage, row.id, actor() or Actor("", row.owner))
         _announced(room, row.id)
@@ -198,7 +202,7 @@ def _new_job(form: SubmitForm, info: images.ImageInfo) -> NewJob:
     )
 
 
-def _accepted(room: Services, job_id: str, status: int, prefer: str | None) -> Response:
+def accepted(room: Services, job_id: str, status: int, prefer: str | None) -> Response:
     """The job with `status`, or with 200 when the client preferred to wait and it ended in time."""
     wait_s = preferred_wait_s(prefer, MOST_WAIT_S)
     if wait_s:

@@ -7,7 +7,7 @@ import time
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select
 from sqlalchemy.orm import Session
 
 from api.auth import owner
@@ -18,9 +18,9 @@ from shared.catalog import PIPELINES
 from shared.ids import id_at
 from shared.lifecycle import Status
 from shared.schemas import JobStatus, Text
-from shared.tables import JobRow
+from shared.tables import JobRow, ReviewRow
 
-FILTERS = ("status", "pipeline", "created_after", "created_before", "q")
+FILTERS = ("status", "pipeline", "created_after", "created_before", "q", "reviewed")
 SCAN = 2_000  # jobs that are looked at in one go
 BUDGET_S = 0.3
 HOUR_US = 3600 * 10**6
@@ -66,6 +66,9 @@ class JobFilter(BaseModel):
     q: Annotated[Text, Field(max_length=200, description="Words in the question or the file name")] | None = (
         None
     )
+    reviewed: bool | None = Field(
+        None, description="false: what was found and nobody has reviewed yet; true: what somebody has"
+    )
     limit: int = Field(50, ge=1, le=200)
     cursor: (
         Annotated[str, AfterValidator(a_cursor), Field(json_schema_extra={"format": "job-cursor"})] | None
@@ -100,7 +103,7 @@ def _rows(session: Session, wanted: JobFilter, edge: tuple[str, Any] | None, mos
 
 def _edge(session: Session, wanted: JobFilter) -> tuple[str, Any] | None:
     """The last of the next SCAN jobs, whatever they are, and its place; None when there are fewer."""
-    if not any(getattr(wanted, name) for name in FILTERS):
+    if all(getattr(wanted, name) in (None, "") for name in FILTERS):
         return None
     anything, order = wanted.model_copy(update=dict.fromkeys(FILTERS)), _order(wanted)
     conditions = (*_conditions(anything), *_reach(wanted))
@@ -137,6 +140,9 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
     # A batch is one owner's: its own index finds its jobs, and the owner's must not be taken instead.
     mine = func.coalesce(JobRow.owner, "") if wanted.batch_id else JobRow.owner
     found: list[ColumnElement[bool]] = [mine == owner()]
+    if not wanted.batch_id:
+        # Messages stand with the job that they are about. Hidden from the planner: the owner's index is the right one.
+        found.append(func.coalesce(JobRow.message_of, "") == "")
     if wanted.cursor and wanted.batch_id:
         last = (
             select(JobRow.entry).where(JobRow.id == wanted.cursor, JobRow.owner == owner()).scalar_subquery()
@@ -156,6 +162,8 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
         found.append(JobRow.created_at < _microseconds(wanted.created_before))
     if wanted.q:
         found.append(_mentions(wanted.q))
+    if wanted.reviewed is not None:
+        found.append(_is_reviewed() if wanted.reviewed else _waits_for_a_review())
     return found
 
 
@@ -167,6 +175,16 @@ def _has_status(status: str) -> ColumnElement[bool]:
         between = and_(JobRow.status == Status.QUEUED.value, JobRow.started_at.is_not(None))
         return or_(JobRow.status == status, between)
     return JobRow.status == status
+
+
+def _is_reviewed() -> ColumnElement[bool]:
+    return exists().where(ReviewRow.job_id == JobRow.id)
+
+
+def _waits_for_a_review() -> ColumnElement[bool]:
+    """Something was found, and it is still there."""
+    columns = (JobRow.findings, JobRow.grades, JobRow.segments)
+    return and_(or_(*(column.is_not(None) for column in columns)), not_(_is_reviewed()))
 
 
 def _mentions(words: str) -> ColumnElement[bool]:

@@ -30,7 +30,9 @@ CATALOGUE: dict[str, dict[str, str]] = json.loads((WEB / "strings.json").read_te
 WORDS = {lang: words(lang) for lang in LANGUAGES}
 SERVED = tuple(sorted(path.name for path in FILES.iterdir() if path.suffix in (".js", ".css", ".svg")))
 # What the first view imports, directly or not; the other views are fetched when somebody goes there.
-FIRST = tuple(f"{name}.js" for name in ("main", "ask", "chosen", "tar", "dom", "http", "session", "words"))
+FIRST = tuple(
+    f"{name}.js" for name in ("main", "ask", "chosen", "privacy", "tar", "dom", "http", "session", "words")
+)
 
 
 @pages.get("/")

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from shared.catalog import Urgency
 from shared.lifecycle import TERMINAL
-from shared.schemas import Answer, Citation, Finding, Grade, Job, PipelineInfo, Segment
+from shared.schemas import Answer, Citation, Finding, Grade, Job, PipelineInfo, Segment, Usage
 
 BAR_CELLS = 24
 READING_WIDTH = 96  # columns; longer lines tire the eye
@@ -60,6 +60,8 @@ def line(text: str, limit: int = 80) -> str:
 def job_view(job: Job, thresholds: Mapping[str, float] | None = None) -> RenderableType:
     """A job as people read it: warnings first, then findings, then words."""
     parts: list[RenderableType] = [_headline(job)]
+    if job.message_of and job.question:
+        parts.append(Text(line(job.question, 1000), style="bold"))
     if job.findings or job.grades or job.segments or job.answer:
         parts.append(Text(NOT_A_DIAGNOSIS, style="italic"))
     parts += [_boxed("Warning", line(w.detail, 500), "yellow") for w in job.warnings]
@@ -227,6 +229,26 @@ def pipelines_table(pipelines: Iterable[PipelineInfo]) -> Table:
             Text(line(pipeline.name)),
             Text("yes", "green") if pipeline.available else Text("no", "yellow"),
             Text(line(labels if pipeline.available else lacks, 200)),
+        )
+    return table
+
+
+def usage_table(usage: Usage) -> Table:
+    cap = f" of {usage.cap:,}" if usage.cap else ""
+    cost = f", cost {usage.cost:.2f}" if usage.cost is not None else ""
+    table = Table(
+        "Model",
+        "Calls",
+        "Tokens in",
+        "Tokens out",
+        "Cost",
+        box=None,
+        title=f"{usage.month}: {usage.tokens:,}{cap} tokens{cost}",
+    )
+    for one in usage.items:
+        price = "" if one.cost is None else f"{one.cost:.2f}"
+        table.add_row(
+            line(one.model), *(f"{n:,}" for n in (one.calls, one.input_tokens, one.output_tokens)), price
         )
     return table
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from api import problems
 from api.pace import Pace, Speeds, eta_s
+from shared import messages
 from shared.errors import ServiceError, by_slug
 from shared.lifecycle import TERMINAL, Event, Status, first_stage, next_stage
 from shared.queue import LANES
@@ -90,7 +91,7 @@ def status_of(row: JobRow) -> str:
 
 def stages_of(row: JobRow) -> list[str]:
     """The stages that this job goes through, in order."""
-    stages: list[str] = [first_stage()]
+    stages: list[str] = [messages.STAGE if row.message_of else first_stage()]
     while following := next_stage(stages[-1], answered=row.answered, explained=bool(row.explain)):
         stages.append(following)
     return stages
@@ -119,6 +120,8 @@ def _job(
         "custom_id": row.custom_id,
         "true_label": row.true_label,
         "retry_of": row.retry_of,
+        "message_of": row.message_of,
+        "turn": row.turn,
         "question": row.question,
         "lang": row.lang,
         "age": row.age,
@@ -141,7 +144,13 @@ def _job(
         "started_at": row.started_at and time_of(row.started_at),
         "completed_at": row.completed_at and time_of(row.completed_at),
         "erased_at": row.erased_at and time_of(row.erased_at),
-        "urls": JobUrls(self=url, events=f"{url}/events", cancel=f"{url}/cancel", rerun=f"{url}/rerun"),
+        "urls": JobUrls(
+            self=url,
+            events=f"{url}/events",
+            cancel=f"{url}/cancel",
+            rerun=f"{url}/rerun",
+            messages=f"/v1/jobs/{row.message_of or row.id}/messages",
+        ),
     }
     return Job(**values)
 

@@ -102,6 +102,13 @@ class NothingFound(RequestError):
     title = "Nothing found"
 
 
+class MessageRefused(RequestError):
+    """The job cannot be asked about again, or not now: it has not succeeded, an answer is due, or it was asked enough."""
+
+    status = 409
+    title = "Message refused"
+
+
 class BatchFinished(RequestError):
     """The batch has already ended, and an ended batch never changes. Use rerun to make a new one."""
 

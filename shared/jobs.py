@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from shared import audit, webhooks
 from shared.audit import Actor
 from shared.database import Database, now_us
-from shared.errors import AttemptsExhausted, IdempotencyConflict, StageError, fault_slugs
+from shared.errors import AttemptsExhausted, IdempotencyConflict, NotFound, StageError, fault_slugs
 from shared.ids import new_id
 from shared.lifecycle import TERMINAL, Event, Status, first_stage, sources, target
 from shared.pauses import ALL, unpaused
@@ -70,6 +70,8 @@ class NewJob:
     explain: str | None = None  # None: no explanation
     frame: int | None = None  # of a multi-frame picture, from 1; None: the first
     retry_of: str | None = None
+    message_of: str | None = None  # the job that this one asks about again
+    turn: int | None = None  # its number there, from 1
     age: int | None = None
     sex: str | None = None
     site: str | None = None
@@ -141,12 +143,17 @@ def create(
 ) -> bool:
     """Insert a queued job with its artifacts; False when another request with the same key was first.
 
-    `due_at` leaves the caller `redispatch_s` to deliver the first message itself. The audit log says `by` whom.
+    Or, of a message, when another one was. `due_at` leaves the caller `redispatch_s` to deliver it the first time
+    itself. The audit log says `by` whom.
+
+    Raises: NotFound when a message's job was erased meanwhile
     """
     apart = ("artifacts", "expires_in_s", "webhook")
     columns = {name: value for name, value in vars(new).items() if name not in apart}
 
     def work(session: Session) -> None:
+        if new.message_of:
+            _lock_unerased(session, new.message_of)
         now = session.scalar(select(now_us()))
         assert now is not None
         deadline = None if new.expires_in_s is None else now + int(new.expires_in_s * SECOND)
@@ -159,6 +166,7 @@ def create(
             session.execute(insert(WebhookRow).values(job_id=new.id, **vars(new.webhook)))
         if by:
             audit.add(session, by, "submit", [new.id])
+            audit.add(session, by, "message", [new.message_of] if new.message_of else [])
         if idempotency:
             # A key that the sweeper has not forgotten yet, though its 24 hours are over, may be used again.
             session.execute(
@@ -172,10 +180,17 @@ def create(
     try:
         db.write(work)
     except IntegrityError:
-        if idempotency is None:
+        if idempotency is None and new.message_of is None:
             raise
         return False
     return True
+
+
+def _lock_unerased(session: Session, job_id: str) -> None:
+    """Until the commit, so that nothing is added to a job that is being erased."""
+    kept = select(JobRow.id).where(JobRow.id == job_id, JobRow.erased_at.is_(None)).with_for_update()
+    if session.scalar(kept) is None:
+        raise NotFound("The job was erased.")
 
 
 # What a job keeps when it is run again; the old deadline is not the new one's.
@@ -433,33 +448,34 @@ def end(db: Database, event: Event, condition: Any, *, skip_locked: bool = False
     A sweeper skips rows that somebody is writing: they come round again, and waiting makes deadlocks.
     """
 
-    def work(session: Session) -> dict[str, int]:
-        found = session.execute(
-            select(JobRow.id, JobRow.version)
-            .where(JobRow.status.in_(sources(event)), condition)
-            .limit(STEP)
-            .with_for_update(skip_locked=skip_locked)
-        ).all()
-        ids = sorted(row.id for row in found)
-        if not ids:
-            return {}
-        session.execute(
-            update(JobRow)
-            .where(JobRow.id.in_(ids), _beside(JobRow.status).in_(sources(event)))
-            .values(
-                status=target(event).value,
-                claim_id=None,
-                lease_until=None,
-                limit_at=None,
-                completed_at=now_us(),
-                version=JobRow.version + 1,
-            )
-            .execution_options(synchronize_session=False)
-        )
-        _close_attempts(session, ids, event)
-        return {row.id: row.version + 1 for row in found}
+    return db.write(lambda session: _end(session, event, condition, skip_locked=skip_locked))
 
-    return db.write(work)
+
+def _end(session: Session, event: Event, condition: Any, *, skip_locked: bool = False) -> dict[str, int]:
+    found = session.execute(
+        select(JobRow.id, JobRow.version)
+        .where(JobRow.status.in_(sources(event)), condition)
+        .limit(STEP)
+        .with_for_update(skip_locked=skip_locked)
+    ).all()
+    ids = sorted(row.id for row in found)
+    if not ids:
+        return {}
+    session.execute(
+        update(JobRow)
+        .where(JobRow.id.in_(ids), _beside(JobRow.status).in_(sources(event)))
+        .values(
+            status=target(event).value,
+            claim_id=None,
+            lease_until=None,
+            limit_at=None,
+            completed_at=now_us(),
+            version=JobRow.version + 1,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    _close_attempts(session, ids, event)
+    return {row.id: row.version + 1 for row in found}
 
 
 def _close_attempts(session: Session, ids: list[str], event: Event) -> None:
@@ -602,6 +618,7 @@ def faulted(
             JobRow.status == Status.FAILED.value,
             JobRow.error_slug.in_(fault_slugs()),
             JobRow.batch_id.is_(None),
+            func.coalesce(JobRow.message_of, "") == "",  # it has no picture; whoever asked may ask again
             JobRow.id > after,
             *(() if pipeline == ALL else (JobRow.pipeline == pipeline,)),
             *(() if lane == ALL else (JobRow.lane == lane,)),
@@ -613,7 +630,10 @@ def faulted(
 
 
 def erase(db: Database, job_id: str, by: Actor) -> bool:
-    """Forget what an ended job was about; the bare row and the audit log stay. False when it has not ended."""
+    """Forget what an ended job was about, and its messages; bare rows and the audit log stay.
+
+    False when it has not ended. A message that is still being answered is canceled.
+    """
     forgotten = dict.fromkeys(
         ("question", "age", "sex", "site", "client_metadata", "filename", "entry_name", "custom_id",
          "true_label", "sha256", "findings", "grades", "segments", "warnings", "answer", "error_detail")
@@ -628,11 +648,22 @@ def erase(db: Database, job_id: str, by: Actor) -> bool:
         )
         if not erased.rowcount:  # type: ignore[attr-defined]
             return False
+        # Only now: whoever adds a message holds the job's row, so that none comes after this.
+        messages = sorted(session.scalars(select(JobRow.id).where(JobRow.message_of == job_id)))
+        if messages:
+            _end(session, Event.CANCEL, JobRow.id.in_(messages))
+            session.execute(
+                update(JobRow)
+                .where(JobRow.id.in_(messages))
+                .values(**forgotten, erased_at=now_us(), version=JobRow.version + 1)
+                .execution_options(synchronize_session=False)
+            )
+        gone = [job_id, *messages]
         session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job_id))
-        session.execute(delete(IdempotencyRow).where(IdempotencyRow.job_id == job_id))
+        session.execute(delete(IdempotencyRow).where(IdempotencyRow.job_id.in_(gone)))
         session.execute(delete(ReviewRow).where(ReviewRow.job_id == job_id))
         webhooks.forget(session, job_id)
-        audit.add(session, by, "erase", [job_id])
+        audit.add(session, by, "erase", gone)
         return True
 
     return db.write(work)

@@ -37,6 +37,12 @@ def clean_text(text: str) -> str:
     return text
 
 
+def not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
 # The pattern is for the document, and says of NUL what clean_text says.
 Text = Annotated[str, AfterValidator(clean_text), Field(json_schema_extra={"pattern": "^[^\\u0000]*$"})]
 
@@ -185,6 +191,7 @@ class JobUrls(Body):
     events: str
     cancel: str
     rerun: str
+    messages: str  # of a message: those of the job that it is about
 
 
 class Job(Body):
@@ -203,6 +210,8 @@ class Job(Body):
     custom_id: str | None = None  # the client's own, of the manifest
     true_label: str | None = None  # what the manifest knows it to be
     retry_of: str | None
+    message_of: str | None = None  # the job that this one asks about again
+    turn: int | None = None  # its number among that job's messages, from 1
     question: str | None
     lang: Lang
     age: int | None
@@ -280,6 +289,64 @@ class PipelineDetail(PipelineInfo):
 class PipelineList(Body):
     items: list[PipelineInfo]
     next: str | None = None
+
+
+class MessageRequest(Request):
+    """What is asked again about a job."""
+
+    text: Annotated[
+        str,
+        AfterValidator(clean_text),
+        AfterValidator(not_blank),
+        Field(
+            min_length=1,
+            max_length=QUESTION_LIMIT,
+            json_schema_extra={"pattern": r"^[^\u0000]*[^\u0000\s][^\u0000]*$"},
+        ),
+    ]
+    lang: Lang | None = None  # by default the text's
+    external: bool = True  # false: no language model sees it; nor does one where the job said so
+
+
+class AgreementInfo(Body):
+    """How often reviews agree with one label of one network."""
+
+    pipeline: str
+    label: str | None  # the first finding's; null where nothing was named
+    model: str | None
+    version: str | None
+    sha256: str | None
+    reviewed: int
+    agreed: int
+    disagreed: int
+    share: float
+    interval: tuple[float, float]  # of 95 %
+    instead: dict[str, int]  # what it was said to be, the most frequent first
+
+
+class AgreementList(Body):
+    items: list[AgreementInfo]
+    next: str | None = None
+
+
+class ModelUsage(Body):
+    """What one language model took in a month."""
+
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost: float | None  # in the currency of the server's prices; null: it knows none for this model
+
+
+class Usage(Body):
+    """What language models took for an owner's jobs in a month, and how much they may."""
+
+    month: str
+    tokens: int
+    cap: int | None  # tokens a month; null: none
+    cost: float | None  # null when a model has no price
+    items: list[ModelUsage]
 
 
 class ReviewRequest(Request):

@@ -130,6 +130,7 @@ class Settings:
     min_free_bytes: int = setting(
         2**30, "Nothing more is accepted when the blobs' folder has less space than this", low=0, high=2**50
     )
+    max_messages: int = setting(20, "Messages that may be sent about one job", low=1, high=1_000)
     max_uploads: int = setting(
         64, "Uploads in pieces that an owner may have unfinished at once", low=1, high=10_000
     )
@@ -205,6 +206,16 @@ class Settings:
     )
     openai_tokens_a_minute: int = setting(
         0, "Tokens a minute, guessed before each call, over all workers; 0: no limit", low=0, high=2**31
+    )
+    owner_tokens_a_month: int = setting(
+        0,
+        "Tokens that language models may take for one owner's jobs in a month; then the reference answers; 0: no limit",
+        low=0,
+        high=2**50,
+    )
+    prices: str = setting(
+        "",
+        'JSON object of models\' prices per million tokens, in and out, such as {"gpt-4.1-mini": [0.4, 1.6]}',
     )
     azure_api_version: str = setting("2024-10-21", "Version of Azure's interface", env="OPENAI_API_VERSION")
     fallback_base_url: str = setting(
@@ -389,6 +400,8 @@ def _contradictions(settings: Settings) -> list[str]:
         wrong.append("MEDQ_FALLBACK_MODEL: MEDQ_FALLBACK_BASE_URL needs the name of a model")
     if settings.openai_extra and not _is_object(settings.openai_extra):
         wrong.append("MEDQ_OPENAI_EXTRA: must be a JSON object")
+    if settings.prices and not _are_prices(settings.prices):
+        wrong.append('MEDQ_PRICES: must be a JSON object such as {"gpt-4.1-mini": [0.4, 1.6]}')
     return wrong
 
 
@@ -409,6 +422,18 @@ def _is_object(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except ValueError:
         return False
+
+
+def _are_prices(text: str) -> bool:
+    """Two numbers for each model."""
+    if not _is_object(text):
+        return False
+    pairs = json.loads(text).values()
+    return all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_price, pair)) for pair in pairs)
+
+
+def _is_price(value: Any) -> bool:
+    return type(value) in (int, float) and bool(0 <= value < 1e9)
 
 
 def _rooted(path: str) -> Path:

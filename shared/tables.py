@@ -1,4 +1,4 @@
-"""The rows: jobs, their attempts, artifacts and reviews, batches, uploads, keys to repeat a submit, keys of people."""
+"""The rows: jobs, their attempts, artifacts and reviews, batches, uploads, texts, keys to repeat a submit, keys of people."""
 
 from typing import Any
 
@@ -83,6 +83,7 @@ class JobRow(Row):
         Index("ix_jobs_deadline", "status", "deadline_at"),
         Index("ix_jobs_owner", "owner", "id"),  # an owner's list, newest first
         Index("ix_jobs_kept", "erased_at", "completed_at"),  # retention: what to erase
+        Index("uq_jobs_turn", "message_of", "turn", unique=True),  # of two messages sent at once one is taken
         TABLE,
     )
 
@@ -94,6 +95,8 @@ class JobRow(Row):
     custom_id: Mapped[str | None] = mapped_column(text_(255))  # the client's own
     true_label: Mapped[str | None] = mapped_column(Ascii(64))  # what the manifest knows it to be
     retry_of: Mapped[str | None] = mapped_column(Ascii(36))
+    message_of: Mapped[str | None] = mapped_column(Ascii(36))  # the job that this one asks about again
+    turn: Mapped[int | None] = mapped_column(Integer())  # its number among that job's messages, from 1
 
     # What was asked
     pipeline: Mapped[str] = mapped_column(Ascii(64))
@@ -292,6 +295,41 @@ class ReviewRow(Row):
     label: Mapped[str | None] = mapped_column(Ascii(64))  # what it is instead
     note: Mapped[str | None] = mapped_column(long_text())
     created_at: Mapped[int]
+
+
+class TextRow(Row):
+    """A text that an operator added for answers to rest on, cut into passages."""
+
+    __tablename__ = "texts"
+    __table_args__ = (Index("uq_texts_key", "key_sha256", unique=True), TABLE)
+
+    id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)
+    key_sha256: Mapped[str] = mapped_column(
+        Ascii(64)
+    )  # of title, source and language: what an edition replaces
+    sha256: Mapped[str] = mapped_column(Ascii(64))  # of the file
+    file: Mapped[str] = mapped_column(text_(255))
+    title: Mapped[str] = mapped_column(text_(200))
+    source: Mapped[str] = mapped_column(text_(200))
+    url: Mapped[str | None] = mapped_column(Ascii(2000))
+    date: Mapped[str] = mapped_column(Ascii(10))
+    lang: Mapped[str] = mapped_column(Ascii(2))
+    passages: Mapped[Any] = mapped_column(JSON(none_as_null=True))  # texts, in the file's order
+    added_at: Mapped[int]
+
+
+class UsageRow(Row):
+    """What one language model took for one owner in one month. Written by shared/usage.py."""
+
+    __tablename__ = "usage"
+    __table_args__ = (TABLE,)
+
+    owner: Mapped[str] = mapped_column(Ascii(64), primary_key=True)
+    month: Mapped[str] = mapped_column(Ascii(7), primary_key=True)  # in UTC, such as 2026-11
+    model: Mapped[str] = mapped_column(text_(128), primary_key=True)
+    calls: Mapped[int]
+    input_tokens: Mapped[int]
+    output_tokens: Mapped[int]
 
 
 class IdempotencyRow(Row):

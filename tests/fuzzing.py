@@ -32,7 +32,7 @@ from werkzeug.serving import make_server
 from api.app import create_app
 from api.services import Services
 from migrations import upgrade
-from shared import batches, jobs, keys, logs, uploads
+from shared import batches, jobs, keys, logs, pauses, uploads
 from shared.ids import new_id
 from shared.jobs import NewArtifact, NewJob
 from shared.settings import Settings
@@ -42,6 +42,7 @@ from tests.servers import Redis
 
 OWNER = "fuzz"
 ARCHIVE = zipped(pictures(2))
+PAUSED = {"pipeline": "scalp", "lane": "bulk"}  # none of the jobs here wait for it
 # What no schema can say: that bytes are a picture, that a body site is the pipeline's, that an offset is the upload's.
 BY_CONTENT = {
     "GET /v1/jobs": [400],  # which text is a cursor
@@ -108,11 +109,15 @@ class Things:
         found = {"name": "image" if "artifacts" in path else "skin"}
         if "{job_id}" in path:
             changes = method != "GET" and not path.endswith(("rerun", "deliveries", "review"))
-            found["job_id"] = self._job() if changes else random.choice(self._ended)
+            # A message is for a job that has succeeded and that nobody asks about at the moment.
+            asks = method == "POST" and path.endswith("messages")
+            found["job_id"] = self._job(ended=asks) if changes else random.choice(self._ended)
         if "{batch_id}" in path:
             found["batch_id"] = self._batch if method == "GET" else self.batch()
         if "{upload_id}" in path:
             found["upload_id"] = self._upload()
+        if "{lane}" in path:
+            found |= self._pause() if method == "DELETE" else PAUSED
         return found
 
     def _job(self, *, ended: bool = False) -> str:
@@ -132,6 +137,10 @@ class Things:
         new = batches.NewBatch(id=new_id(), owner=OWNER, media_type="application/zip")
         assert batches.create(self._rooms.db, new, 30)
         return new.id
+
+    def _pause(self) -> dict[str, str]:
+        pauses.add(self._rooms.db, **PAUSED, note=None)
+        return PAUSED
 
     def _upload(self) -> str:
 

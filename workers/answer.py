@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -11,18 +12,21 @@ from pydantic import BaseModel
 from shared.catalog import Lang
 from shared.drafts import Draft
 from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway
+from shared.messages import Thread
 from shared.queue import Hints
 from shared.schemas import Answer, Check, Finding, Grade, Segment, Warning
+from shared.sentences import sentences
 from shared.tables import JobRow
 from workers import checks
 from workers.attempt import Found
-from workers.grounding import sentences
-from workers.knowledge import measured_labels, retrieve
+from workers.knowledge import measured_labels, names_of, retrieve
 from workers.llm import Completion, LanguageModel
-from workers.prompt import Case, Prompt, build_prompt, corrected
+from workers.meter import Meter
+from workers.prompt import Case, Prompt, Turn, build_prompt, corrected
 from workers.redact import redacted
 from workers.reference import language_model_answer, reference_answer, refused
 from workers.reply import NotAReply, parse
+from workers.shelf import Shelf
 from workers.urgency import floor
 
 TRIES = 2  # a reply that fails its checks is asked for once more, with the reasons
@@ -32,25 +36,45 @@ T = TypeVar("T", bound=BaseModel)
 log = structlog.get_logger(__name__)
 
 
-def case_of(job: JobRow) -> Case:
-    """All that the answer may rest on, out of the row."""
-    found = tuple(Finding.model_validate(finding) for finding in job.findings or ())
-    segments, grades = _parsed(Segment, job.segments), _parsed(Grade, job.grades)
-    measured = () if found else measured_labels(job.pipeline, segments, grades)
+def case_of(job: JobRow, shelf: Shelf | None = None, thread: Thread | None = None) -> Case:
+    """All that the answer may rest on: the row, or the one that a message is about, and texts that were added."""
+    seen = thread.root if thread else job
+    found = tuple(Finding.model_validate(finding) for finding in seen.findings or ())
+    segments, grades = _parsed(Segment, seen.segments), _parsed(Grade, seen.grades)
+    measured = () if found else measured_labels(seen.pipeline, segments, grades)
     question, lang = job.question or "", cast(Lang, job.lang)
+    passages = retrieve(seen.pipeline, found, question, lang, measured=measured)
+    if shelf:
+        matter = [*(finding.label for finding in found if finding.above_threshold), *measured]
+        passages += shelf.nearest(question, names_of(seen.pipeline, matter), lang)
     return Case(
-        pipeline=job.pipeline,
+        pipeline=seen.pipeline,
         question=question,
         lang=lang,
-        age=job.age,
-        sex=job.sex,  # type: ignore[arg-type]
-        site=job.site,
+        age=seen.age,
+        sex=seen.sex,  # type: ignore[arg-type]
+        site=seen.site,
         findings=found,
-        warnings=tuple(Warning.model_validate(warning) for warning in job.warnings or ()),
+        warnings=tuple(Warning.model_validate(warning) for warning in seen.warnings or ()),
         segments=segments,
         grades=grades,
-        passages=tuple(retrieve(job.pipeline, found, question, lang, measured=measured)),
+        passages=tuple(passages),
+        thread=_turns(thread),
     )
+
+
+def _turns(thread: Thread | None) -> tuple[Turn, ...] | None:
+    """Every question counts, answered or not: it may have told of danger."""
+    if thread is None:
+        return None
+    rows = (thread.root, *thread.earlier)
+    return tuple(Turn(row.question or "", (row.answer or {}).get("text", "")) for row in rows)
+
+
+def _without_names(case: Case) -> Case:
+    """What leaves the house; answers hold nothing that a person wrote."""
+    thread = case.thread and tuple(replace(turn, question=redacted(turn.question)) for turn in case.thread)
+    return replace(case, question=redacted(case.question), thread=thread)
 
 
 def _parsed(body: type[T], column: list[Any] | None) -> tuple[T, ...] | None:
@@ -84,7 +108,12 @@ class AnswerStage:
         max_attempts: int,
         hints: Hints | None = None,
         longest_wait_s: float = 600.0,
+        shelf: Shelf | None = None,
+        before: Callable[[JobRow], Thread | None] = lambda _: None,
+        meter: Meter | None = None,
     ) -> None:
+        """`before` finds the thread that a message stands in; `meter` counts what owners' calls cost."""
+        self._shelf, self._before, self._meter = shelf, before, meter
         self._model, self._max_attempts, self._hints = model, max_attempts, hints
         self._longest_wait_s = longest_wait_s
 
@@ -96,14 +125,14 @@ class AnswerStage:
         return self._model is not None
 
     def _answer(self, job: JobRow, lost: Callable[[], bool]) -> Found:
-        case = case_of(job)
-        prompt = build_prompt(replace(case, question=redacted(case.question)), lowest=floor(case))
+        case = case_of(job, self._shelf, self._before(job))
+        prompt = build_prompt(_without_names(case), lowest=floor(case))
         if self._model is None:
             return _found(job, reference_answer(case, prompt))
-        if reason := unasked(job, case):
+        if reason := unasked(job, case) or self._used_up(job):
             return _found(job, reference_answer(case, prompt, reason))
         try:
-            answer = ask(self._model, case, prompt, lost)
+            answer = ask(self._model, case, prompt, lost, partial(self._count, job))
         except ModelsAway as error:
             if _waited_s(job) < self._longest_wait_s:
                 raise
@@ -121,6 +150,13 @@ class AnswerStage:
             return _found(job, answer, without_model=True)
         self._tell(job, answer.text)
         return _found(job, answer)
+
+    def _used_up(self, job: JobRow) -> str | None:
+        return self._meter.refusal(job.owner) if self._meter else None
+
+    def _count(self, job: JobRow, prompt: Prompt, completion: Completion) -> None:
+        if self._meter:
+            self._meter.count(job.owner, prompt, completion)
 
     def _tell(self, job: JobRow, text: str) -> None:
         """Sentence by sentence to people who watch; only now, since a reply is checked as a whole.
@@ -146,14 +182,21 @@ def unasked(job: JobRow, case: Case) -> str | None:
     return refused(case)
 
 
-def ask(model: LanguageModel, case: Case, prompt: Prompt, lost: Callable[[], bool]) -> Answer:
-    """A reply that passed every check, at the second try at the latest.
+def ask(
+    model: LanguageModel,
+    case: Case,
+    prompt: Prompt,
+    lost: Callable[[], bool],
+    count: Callable[[Prompt, Completion], None],
+) -> Answer:
+    """A reply that passed every check, at the second try at the latest; `count` hears of every call.
 
     Raises: Withheld; and what the model raises
     """
     asked, used = prompt, Completion("", "")
     for left in reversed(range(TRIES)):
         completion = model.complete(asked, should_stop=lost)
+        count(asked, completion)
         used = _added(used, completion)
         outcomes, reasons, answer = judge(case, prompt, used)
         if answer is not None:

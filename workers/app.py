@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 from celery.signals import worker_shutting_down
 
-from shared import logs
+from shared import logs, messages
 from shared.catalog import PIPELINES
 from shared.database import Database, connect
 from shared.errors import ServiceError, SettingsError
@@ -35,9 +35,11 @@ from workers.attempt import Attempts, Stage, no_late
 from workers.beside import Beside
 from workers.consume import consume
 from workers.memory import keep_memory
+from workers.meter import Meter
 from workers.providers import make_providers
 from workers.red_flags import load
 from workers.refill import Refiller
+from workers.shelf import Shelf
 from workers.sweeper import Sweeper
 
 if TYPE_CHECKING:
@@ -97,9 +99,19 @@ def answer(settings: Settings) -> None:
     load()  # red flags: broken rules stop the start, not the first job
     figures = Figures()
     model = make_providers(settings, figures)
-    stage = AnswerStage(model, settings.max_attempts, Hints(settings), settings.answer_wait_s)
+    db = connect(settings.sqlalchemy_url)
+    stage = AnswerStage(
+        model,
+        settings.max_attempts,
+        Hints(settings),
+        settings.answer_wait_s,
+        shelf=Shelf(db),
+        before=partial(messages.before, db),
+        meter=Meter(db, settings.owner_tokens_a_month),
+    )
     queues = [queue_name("answer", "all", lane) for lane in LANES]
     serve(stage, queues, settings.answer_threads, settings, figures)
+    db.close()
 
 
 def archive(settings: Settings) -> None:

@@ -3,9 +3,11 @@
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 from shared.catalog import PIPELINES, Lang
+from shared.sentences import sentences
 from workers.phrases import PHRASES
 from workers.prompt import Case
 from workers.urgency import URGENCIES, floor, percent
@@ -14,7 +16,6 @@ ENOUGH = 0.6  # of a sentence's words, from the two statements that fit it best
 ALMOST_ALL = 0.8  # for words that calm, postpone or are sure of themselves: from one statement alone
 FEW = 4  # claiming words; fewer fit into too many statements
 STEM = 5  # letters of a Latin word that have to agree; syllables of a Korean one: 2
-SENTENCE = re.compile(r"(?<=[.!?。])\s+|\n+|(?<=[다요])\.\s*|;\s+")
 
 # Words that carry no claim, and those in which any answer speaks of a picture and its result.
 _EMPTY = """
@@ -34,10 +35,6 @@ _EMPTY = """
 EMPTY = frozenset(word[:n] for word in _EMPTY.split() for n in (len(word), STEM))
 
 
-def sentences(text: str) -> list[str]:
-    return [sentence.strip() for sentence in SENTENCE.split(text) if sentence.strip()]
-
-
 def unsupported(text: str, case: Case) -> Iterator[str]:
     """Sentences that say what nothing of the case says."""
     known = _statements(case)
@@ -48,10 +45,12 @@ def unsupported(text: str, case: Case) -> Iterator[str]:
 
 
 def well_supported(sentence: str, claim: str, case: Case) -> bool:
-    """One statement alone holds nearly all that the sentence says, and the claim to the letter.
+    """One statement of ours alone holds nearly all that the sentence says, and the claim to the letter.
 
-    Of a short sentence it must hold every word, in order.
+    Of a short sentence it must hold every word, in order. Texts that an operator added do not count: what is
+    said of one disease in a leaflet must calm nobody about another.
     """
+    case = replace(case, passages=tuple(passage for passage in case.passages if not passage.added))
     words = content(sentence, case.lang)
     if len(words) < FEW:
         return any(_letters(sentence) in _letters(text) for text in _texts(case))

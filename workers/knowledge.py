@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from typing import Literal
 
 from shared.catalog import PIPELINES, Label, Lang, Urgency
 from shared.schemas import Finding, Grade, Segment
@@ -23,15 +24,18 @@ class Quote:
 
 @dataclass(frozen=True)
 class Passage:
-    """One topic of one label in one language: the piece that prompts hold and answers cite."""
+    """One topic of one label in one language, or a piece of a text that an operator added.
 
-    id: str  # pipeline/label/topic
-    label: str
-    topic: Topic
+    It is what prompts hold and answers cite.
+    """
+
+    id: str  # pipeline/label/topic, or added/text/number
+    label: str  # empty for an added one, which is about no label that we know
+    topic: Topic | Literal["added"]
     title: str
     quotes: tuple[Quote, ...]
-    department: str
-    urgency: Urgency
+    department: str | None
+    urgency: Urgency | None
     date: date
     reviewed_by: str
 
@@ -43,6 +47,10 @@ class Passage:
     def sources(self) -> tuple[Source, ...]:
         """Each source once, in the order of the text."""
         return tuple(dict.fromkeys(quote.source for quote in self.quotes))
+
+    @property
+    def added(self) -> bool:
+        return self.topic == "added"
 
 
 @cache
@@ -124,6 +132,12 @@ def passages(pipeline: str, text: LabelText, lang: Lang) -> list[Passage]:
         for topic in TOPICS
         if (about := text.about(topic))
     ]
+
+
+def names_of(pipeline: str, labels: Sequence[str]) -> list[str]:
+    """Every name by which texts may mean these labels, in any language."""
+    wanted = [label for label in PIPELINES[pipeline].labels if label.code in labels]
+    return [name for label in wanted for name in _names(label, pipeline, library())]
 
 
 def named(question: str, pipeline: str, texts: Library) -> set[str]:

@@ -39,6 +39,9 @@ class Phrases:
     emergency: str
     self_harm: str
     soon: str
+    nearest: str
+    from_added: str  # {title} {source} {date}
+    unanswered: str
 
 
 PHRASES: Mapping[Lang, Phrases] = {
@@ -132,6 +135,9 @@ PHRASES: Mapping[Lang, Phrases] = {
             "in the United States on 988, in the United Kingdom and Ireland on 116 123."
         ),
         soon="Whatever the picture shows, a doctor should see today or tomorrow what you describe.",
+        nearest="What our texts say that comes nearest to your question:",
+        unanswered="None of our texts answers this question: please put it to the doctor.",
+        from_added="From “{title}” ({source}, {date}), a text that this service has added:",
     ),
     "ko": Phrases(
         suggests="사진과 가장 비슷한 것: {name}.",
@@ -217,6 +223,9 @@ PHRASES: Mapping[Lang, Phrases] = {
             "가까운 사람에게 이야기하세요."
         ),
         soon="사진 결과와 관계없이, 말씀하신 증상은 오늘이나 내일 안에 의사의 진료를 받으세요.",
+        nearest="질문과 가장 가까운 저희 글의 내용:",
+        unanswered="저희 글에는 이 질문에 대한 답이 없습니다. 의사에게 물어보세요.",
+        from_added="이 서비스가 추가한 글 ‘{title}’({source}, {date})에서:",
     ),
     "fr": Phrases(
         suggests="Ce que l'image suggère : {name}.",
@@ -317,5 +326,8 @@ PHRASES: Mapping[Lang, Phrases] = {
         soon=(
             "Quoi que montre l'image, ce que vous décrivez doit être vu par un médecin aujourd'hui ou demain."
         ),
+        nearest="Ce que nos textes disent de plus proche de votre question :",
+        unanswered="Aucun de nos textes ne répond à cette question : posez-la au médecin.",
+        from_added="Extrait de « {title} » ({source}, {date}), un texte ajouté par ce service :",
     ),
 }

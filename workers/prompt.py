@@ -15,6 +15,7 @@ from workers.knowledge import Passage
 
 T = TypeVar("T")
 
+TURNS_SHOWN, TURN_SHOWN = 6, 1_200  # of a thread: its last turns, and characters of each question and answer
 REPLY_SHOWN = 4_000  # characters of a failed reply that its correction repeats
 PROMPTS = Path(__file__).parent / "prompts"
 
@@ -24,7 +25,7 @@ FileRole = Literal["system", "user"]
 VARIABLES: Mapping[FileRole, frozenset[str]] = {
     "system": frozenset({"language", "names", "floor", "departments"}),
     "user": frozenset(
-        {"question", "findings", "segments", "grades", "age", "sex", "site", "warnings", "passages"}
+        {"question", "thread", "findings", "segments", "grades", "age", "sex", "site", "warnings", "passages"}
     ),
 }
 LANGUAGE_NAMES: Mapping[Lang, str] = {"en": "English", "ko": "Korean (한국어)", "fr": "French (français)"}
@@ -50,6 +51,14 @@ class Message(TypedDict):
 
 
 @dataclass(frozen=True)
+class Turn:
+    """What was asked before, and what was answered; an empty answer was none."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
 class Case:
     """All that an answer may rest on."""
 
@@ -64,6 +73,9 @@ class Case:
     passages: tuple[Passage, ...]
     segments: tuple[Segment, ...] | None = None  # None: nobody looked for areas; empty: there are none
     grades: tuple[Grade, ...] | None = None
+    thread: tuple[Turn, ...] | None = (
+        None  # what was said before, the oldest first; None: this is the first question
+    )
 
 
 @dataclass(frozen=True)
@@ -163,7 +175,7 @@ def _system_values(case: Case, lowest: Urgency) -> dict[str, str]:
         "language": LANGUAGE_NAMES[case.lang],
         "names": _data({label.code: label.name(case.lang) for label in labels}),
         "floor": lowest,
-        "departments": _data(list(dict.fromkeys(passage.department for passage in case.passages))),
+        "departments": _data(list(dict.fromkeys(p.department for p in case.passages if p.department))),
     }
 
 
@@ -172,6 +184,7 @@ def _user_values(case: Case) -> dict[str, str]:
     ranked = sorted(case.findings, key=lambda finding: (-finding.probability, finding.label))
     return {
         "question": _data(question),
+        "thread": _data([_turn(turn) for turn in (case.thread or ())[-TURNS_SHOWN:]]),
         "findings": _data([_finding(finding, case) for finding in ranked]),
         "segments": _data(_each(case.segments, partial(_segment, case))),
         "grades": _data(_each(case.grades, partial(_grade, case))),
@@ -181,6 +194,11 @@ def _user_values(case: Case) -> dict[str, str]:
         "warnings": _data([{"code": w.code, "detail": w.detail} for w in case.warnings]),
         "passages": _data([_passage(passage) for passage in case.passages]),
     }
+
+
+def _turn(turn: Turn) -> dict[str, str]:
+    """The beginning of an answer says what matters; a long thread must not crowd out the passages."""
+    return {"asked": turn.question[:TURN_SHOWN], "answered": turn.answer[:TURN_SHOWN]}
 
 
 def _finding(finding: Finding, case: Case) -> dict[str, Any]:

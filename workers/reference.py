@@ -7,13 +7,14 @@ from shared.schemas import Answer, Check, Citation, Finding, PromptUsed, TokenUs
 from workers.knowledge import WORTH_READING, Passage
 from workers.label_texts import Topic
 from workers.llm import Completion
+from workers.nearest import nearest
 from workers.phrases import PHRASES
 from workers.prompt import Case, Prompt
-from workers.red_flags import red_flags
 from workers.reply import Reply
 from workers.said import loose
 from workers.urgency import (
     URGENCIES,
+    danger,
     deciding,
     deciding_label,
     department,
@@ -36,17 +37,9 @@ def reference_answer(
 
     `reason` says why a language model's answer, or its call, was not used, and `checks` what it failed.
     """
-    quotes = _quotes(case)
-    paragraphs = (
-        alarm(case),
-        *((_refusal(case),) if refused(case) else (_result(case), _doubts(case))),
-        _next(case, quotes),
-        _quoted(quotes, "what"),
-        _untold(case),
-        _quoted(quotes, "not_to_do"),
-        " ".join(cannot_tell(case)),
-        _origin(case, quotes),
-    )
+    quotes = [] if case.thread is not None else _quotes(case)
+    near = [] if refused(case) else nearest(case, {quote.id for quote in quotes})
+    paragraphs = _first(case, quotes, near) if case.thread is None else _again(case, near)
     return Answer(
         text="\n\n".join(paragraph for paragraph in paragraphs if paragraph),
         source="reference",
@@ -56,8 +49,36 @@ def reference_answer(
         next_step=next_step(case),
         checks=list(checks),
         refused_reason=refused(case) or reason,
-        citations=quotes,
+        citations=[*quotes, *(citation for passage in near for citation in _citations(passage))],
         prompt=PromptUsed(name=prompt.name, sha256=prompt.sha256),
+    )
+
+
+def _first(case: Case, quotes: Sequence[Citation], near: Sequence[Passage]) -> tuple[str, ...]:
+    """All that there is to say of a picture."""
+    return (
+        alarm(case),
+        *((_refusal(case),) if refused(case) else (_result(case), _doubts(case))),
+        _next(case, quotes),
+        _quoted(quotes, "what"),
+        _untold(case),
+        _quoted(quotes, "not_to_do"),
+        *(_near(passage, case) for passage in near),
+        " ".join(cannot_tell(case)),
+        _origin(case, quotes),
+    )
+
+
+def _again(case: Case, near: Sequence[Passage]) -> tuple[str, ...]:
+    """To a message: what comes near to it, or that nothing does; the first answer stands above it."""
+    say = PHRASES[case.lang]
+    nothing = _refusal(case) if refused(case) else say.unanswered
+    return (
+        alarm(case),
+        *(_near(passage, case) for passage in near),
+        "" if near else nothing,
+        next_step(case),
+        _origin(case, [quote for passage in near for quote in _citations(passage)]),
     )
 
 
@@ -103,7 +124,7 @@ def language_model_answer(
 
 def alarm(case: Case) -> str:
     """What stands before everything else when the question tells of danger."""
-    say, flags = PHRASES[case.lang], red_flags(case.question)
+    say, flags = PHRASES[case.lang], danger(case)
     if not flags:
         return ""
     if flags[0].urgency != "emergency":
@@ -231,7 +252,7 @@ def _origin(case: Case, quotes: Sequence[Citation]) -> str:
     reviewers = [quote.reviewed_by for quote in quotes]
     names = ", ".join(dict.fromkeys(name for name in reviewers if name))
     review = say.reviewed.format(names=names) if names and all(reviewers) else say.unreviewed
-    asked = f"{say.question}\n\n" if case.question.strip() else ""
+    asked = f"{say.question}\n\n" if case.question.strip() and case.thread is None else ""
     return f"{asked}{say.no_model} {review}"
 
 
@@ -270,7 +291,7 @@ def _citations(passage: Passage) -> list[Citation]:
             id=passage.id,
             title=f"{quote.source.publisher}: {quote.source.title}",
             quote=quote.text,
-            url=quote.source.url,
+            url=quote.source.url or None,
             reviewed_by=passage.reviewed_by or None,
         )
         for quote in passage.quotes
@@ -288,11 +309,22 @@ def _cited(passage_id: str, words: str, case: Case) -> list[Citation]:
                 id=passage.id,
                 title=f"{first.source.publisher}: {first.source.title}",
                 quote=words,
-                url=first.source.url,
+                url=first.source.url or None,
                 reviewed_by=passage.reviewed_by or None,
             )
         ]
     return []
+
+
+def _near(passage: Passage, case: Case) -> str:
+    """What comes near to the question, word for word, and out of which text."""
+    say, source = PHRASES[case.lang], passage.quotes[0].source
+    origin = (
+        say.from_added.format(title=passage.title, source=source.publisher, date=passage.date.isoformat())
+        if passage.added
+        else say.nearest
+    )
+    return f"{origin} {passage.text}"
 
 
 def _quoted(quotes: Sequence[Citation], topic: Topic) -> str:

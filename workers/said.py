@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from shared.catalog import PIPELINES, Lang
 from shared.language import detect
-from workers.grounding import sentences, well_supported
+from shared.sentences import sentences
+from workers.grounding import well_supported
 from workers.knowledge import library, named
 from workers.prompt import Case
 from workers.urgency import percent_of
@@ -44,6 +45,14 @@ POSTPONING = re.compile(
     r"\b(attend|oubli|ignor|repouss|report|remett|laissez|plus tard|annuel|l'an prochain|mois\b|ans\b|un an\b|annees?|semaines?|voyez ce qui)\w*|inutile|"
     r"(pas|aucun|aucune|sans)( \w+){0,3} (besoin|necessaire|rendez-vous|consult|medecin|examen|visite)|surveill|"
     r"기다리|나중|내년|다음 (해|검진|방문)|개월|(한|두|여섯|몇) ?(달|해)|\d+ ?(달|년|주)|그냥 두|두고 보|무시|미루|병원에 (갈|가지)|진료(는|를)? ?(받지|필요)|필요(가|는)? ?없|지켜보"
+)
+# Of POSTPONING what a leaflet may not say beside a finding; that a result comes in a week it may.
+WAITING = re.compile(
+    r"\b(wait|ignore|forget (it|about)|leave it( alone)?|postpone|delay|put off|see what happens)\b|keep an eye|"
+    r"(no|not|n't|without|unnecessary|never)( \w+){0,4} (need|necessary|appointment|require|see a doctor|doctor|examin\w+|check)|"
+    r"\b(attend|oubli|ignor|repouss|remett|laissez)\w*|inutile|surveill|"
+    r"(pas|aucun|aucune|sans)( \w+){0,3} (besoin|necessaire|rendez-vous|consult|medecin|examen)|"
+    r"기다리|그냥 두|두고 보|무시|미루|병원에 (갈|가지)|진료(는|를)? ?(받지|필요)|필요(가|는)? ?없|지켜보"
 )
 CERTAIN = re.compile(
     r"\b(definite|certain|undoubted|without (a )?doubt|no doubt|guarante|for sure|absolutely|clearly (is|a)|beyond doubt|proven)\w*|\b100 ?%|you have (a )?(melanoma|cancer|basal)|"
@@ -120,6 +129,11 @@ def other_diseases(text: str, case: Case) -> Iterator[str]:
 
 def calming(text: str, case: Case) -> Iterator[str]:
     return _unsupported_words(CALMING, text, case)
+
+
+def soothing(text: str) -> bool:
+    """Whether a text calms, advises waiting or is sure of itself, whatever it is about."""
+    return any(words.search(_bare(text)) for words in (CALMING, WAITING, CERTAIN))
 
 
 def postponing(text: str, case: Case) -> Iterator[str]:

@@ -8,7 +8,7 @@ from shared.schemas import Finding
 from workers.knowledge import measured_labels
 from workers.phrases import PHRASES
 from workers.prompt import Case
-from workers.red_flags import red_flags
+from workers.red_flags import RedFlag, red_flags
 
 URGENCIES: tuple[Urgency, ...] = get_args(Urgency)  # most urgent first
 
@@ -19,7 +19,14 @@ DOUBTS = frozenset({"low_quality", "out_of_distribution"})
 
 def floor(case: Case) -> Urgency:
     """The urgency that no answer to this case may stay below."""
-    return most_urgent([from_findings(case), *(flag.urgency for flag in red_flags(case.question))])
+    return most_urgent([from_findings(case), *(flag.urgency for flag in danger(case))])
+
+
+def danger(case: Case) -> list[RedFlag]:
+    """The red flags of this question and of all before it, most urgent first: what was told once still counts."""
+    asked = [*(turn.question for turn in case.thread or ()), case.question]
+    flags = dict.fromkeys(flag for text in asked for flag in red_flags(text))
+    return sorted(flags, key=lambda flag: URGENCIES.index(flag.urgency))
 
 
 def from_findings(case: Case) -> Urgency:
@@ -38,7 +45,7 @@ def most_urgent(levels: Sequence[Urgency]) -> Urgency:
 
 def level(label: str, case: Case) -> Urgency:
     """How soon this label asks to be seen: its text's word, and never less than the catalog's."""
-    levels = [passage.urgency for passage in case.passages if passage.label == label][:1]
+    levels = [p.urgency for p in case.passages if p.label == label and p.urgency][:1]
     known = (known for head in PIPELINES[case.pipeline].heads for known in head.labels)
     levels += [one.urgency for one in known if one.code == label and one.urgency]
     return most_urgent(levels or [UNDECIDED])

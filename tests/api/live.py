@@ -134,6 +134,8 @@ class Live:
             for job_id in waiting if started else []:
                 self.see(job_id)
                 self.finish(job_id)
+            for job_id in self._asked():
+                self.finish(job_id)
             self.settle()
             time.sleep(0.02)
 
@@ -153,6 +155,11 @@ class Live:
 
     def _waiting(self) -> list[str]:
         wanted = select(JobRow.id).where(JobRow.status == Status.QUEUED.value, JobRow.stage == "vision")
+        return list(self.db.read(lambda session: session.scalars(wanted).all()))
+
+    def _asked(self) -> list[str]:
+        """Messages, which begin with the answer."""
+        wanted = select(JobRow.id).where(JobRow.status == Status.QUEUED.value, JobRow.message_of.is_not(None))
         return list(self.db.read(lambda session: session.scalars(wanted).all()))
 
     def see(self, job_id: str, artifacts: tuple[jobs.NewArtifact, ...] = (), **found: Any) -> None:

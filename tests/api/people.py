@@ -96,6 +96,8 @@ def said(operation: Operation) -> dict[str, Any]:
         return {"headers": TUS | offset} | (body if operation.method == "PATCH" else {})
     if operation.path.endswith("/review"):
         return {"json": {"verdict": "agree"}}
+    if operation.path.endswith("/messages") and operation.method == "POST":
+        return {"json": {"text": "Is it?"}}
     return {"json": {}} if operation.method in ("POST", "PUT", "PATCH") else {}
 
 

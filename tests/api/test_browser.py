@@ -471,3 +471,34 @@ def test_the_first_view_is_light(visit: Visit, record_property: Callable[[str, A
     record_property("first_contentful_paint_ms", visitor.page.evaluate(paint))
     record_property("bytes", sum(sizes.values()))
     assert 20_000 < sum(sizes.values()) < 100_000, json.dumps(sizes, indent=1)
+
+
+def test_asking_again_shows_in_the_thread(page_server: Live, done: Visitor) -> None:
+    page, job_id = done.page, here(done)
+    page.fill("#field-message", "Does it spread?")
+    done.button("message.send").click()
+    done.sees(done.says("message.waiting"))
+    expect(done.button("message.send")).to_be_disabled()
+    with Client(page_server.url) as client:
+        (message,) = client.messages(job_id)
+    assert (message.question, message.lang) == ("Does it spread?", "en")
+    page_server.finish(message.id)
+    expect(page.locator(".thread .text")).to_contain_text("The picture suggests melanoma.")
+    expect(page.locator(".thread .asked")).to_have_text("Does it spread?")
+    expect(done.button("message.send")).to_be_enabled()
+    done.accessible()
+    done.shot("6-thread")
+    page.reload()
+    expect(page.locator(".thread .text")).to_contain_text("The picture suggests melanoma.")
+
+
+def test_a_question_that_is_refused_says_why_and_stays(page_server: Live, done: Visitor) -> None:
+    job_id = here(done)
+    with Client(page_server.url) as client:
+        elsewhere = client.ask(job_id, "Asked elsewhere?").id
+    done.page.fill("#field-message", "Does it spread?")
+    done.button("message.send").click()
+    done.sees(done.says("problem.message-refused"))
+    expect(done.page.locator("#field-message")).to_have_value("Does it spread?")
+    with Client(page_server.url) as client:
+        client.cancel(elsewhere)

@@ -212,3 +212,17 @@ def test_bad_usage_is_exit_code_2_and_names_what_is_wrong(words: list[str], name
     shown = run("http://127.0.0.1:9", *words)
     assert shown.exit_code == 2
     assert named in shown.stderr
+
+
+@sqlite
+def test_a_job_is_asked_about_again(medq: Medq, live: Live, image: str) -> None:
+    live.work()
+    job_id = rows(medq("submit", image, "--json"))[0]["id"]
+    assert "Nothing was asked again" in medq("messages", job_id).stderr
+    asked = medq("ask", job_id, "Does it spread?")
+    assert asked.exit_code == 0, asked.stderr
+    assert "The picture suggests melanoma" in asked.stdout
+    (message,) = rows(medq("messages", job_id, "--json"))
+    assert (message["question"], message["turn"]) == ("Does it spread?", 1)
+    assert "Does it spread?" in medq("messages", job_id).stdout
+    assert medq("ask", message["id"], "And then?").exit_code == 1

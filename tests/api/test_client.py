@@ -218,3 +218,15 @@ def test_a_proxy_in_the_environment_sees_nothing_of_the_own_machine(
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     with Client(live.url) as client:
         assert client.submit(image).status == "queued"
+
+
+@sqlite
+def test_a_job_is_asked_about_again(client: Client, live: Live, image: Path) -> None:
+    live.work()
+    job = client.wait(client.submit(image, question="Is it dangerous?").id)
+    message = client.ask(job.id, "위험한가요?", idempotency_key="once")
+    assert client.ask(job.id, "위험한가요?", idempotency_key="once").id == message.id
+    assert (message.message_of, message.turn, message.lang) == (job.id, 1, "ko")
+    assert client.wait(message.id).answer == job.answer
+    assert [one.id for one in client.messages(job.id)] == [message.id]
+    assert [one.id for one in client.list()] == [job.id]

@@ -49,6 +49,8 @@ NOBODYS = frozenset(
         "q",
         "bom",
         "images",
+        "month",
+        "reviewed",
     }
 )
 FREE = {

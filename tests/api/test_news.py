@@ -25,7 +25,13 @@ KEYS = (
 
 
 def shown(version: int, **values: Any) -> Shown:
-    urls = {"self": "/j", "events": "/j/events", "cancel": "/j/cancel", "rerun": "/j/rerun"}
+    urls = {
+        "self": "/j",
+        "events": "/j/events",
+        "cancel": "/j/cancel",
+        "rerun": "/j/rerun",
+        "messages": "/j/messages",
+    }
     plain = dict.fromkeys(KEYS) | {
         "id": "j", "pipeline": "skin", "status": "queued", "stage": "vision", "progress": 0, "lang": "en",
         "warnings": [], "artifacts": {}, "attempts": [], "metrics": {}, "created_at": NOW, "urls": urls,

@@ -72,3 +72,21 @@ def test_there_is_nothing_to_say_before_anything_is_found(client: FlaskClient) -
     missing = "0" * 8 + "-0000-0000-0000-" + "0" * 12
     assert_problem(say(client, missing, verdict="agree"), 404, "not-found")
     assert_problem(client.get(f"/v1/jobs/{missing}/reviews"), 404, "not-found")
+
+
+def listed(client: FlaskClient, query: str) -> set[str]:
+    return {one["id"] for one in client.get(f"/v1/jobs?{query}").get_json()["items"]}
+
+
+def test_what_waits_for_a_review_is_listed_until_it_has_one(
+    client: FlaskClient, worker: Worker, job_id: str
+) -> None:
+    waiting, erased = submitted(client)["id"], submitted(client)["id"]
+    worker.finish(erased)
+    client.delete(f"/v1/jobs/{erased}")
+    assert listed(client, "reviewed=false") == {job_id}
+    assert listed(client, "reviewed=true") == set()
+    say(client, job_id, verdict="agree")
+    assert listed(client, "reviewed=false") == set()
+    assert listed(client, "reviewed=true") == {job_id}
+    assert listed(client, "") == {job_id, waiting, erased}

@@ -23,6 +23,7 @@ STATUSES = {
     "MethodNotAllowed": 405,
     "JobFinished": 409,
     "NothingFound": 409,
+    "MessageRefused": 409,
     "BatchFinished": 409,
     "OffsetConflict": 409,
     "UploadUnfinished": 409,

@@ -122,7 +122,7 @@ def test_every_function_finds_its_jobs_by_an_index(database: Database, crowd: li
         "expire": {"id", "ix_jobs_deadline"},
         "reap": {"id", "ix_jobs_lease"},
         "due": {"id", "ix_jobs_due"},
-        "erase": {"id"},
+        "erase": {"id", "uq_jobs_turn"},
     }
 
 

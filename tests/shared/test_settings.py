@@ -175,3 +175,11 @@ def test_the_readme_lists_every_setting_with_default_and_help() -> None:
 
 def test_with_keys_any_address_may_be_listened_on() -> None:
     assert Settings.from_env({"MEDQ_HOST": "0.0.0.0", "MEDQ_AUTH": "keys"}).host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    "prices", ["{", "[]", '{"a": 1}', '{"a": [1]}', '{"a": [1, -1]}', '{"a": [1, NaN]}', '{"a": [true, 1]}']
+)
+def test_prices_that_are_none_are_refused_at_the_start(prices: str) -> None:
+    with pytest.raises(SettingsError, match="MEDQ_PRICES"):
+        Settings.from_env({"MEDQ_PRICES": prices})

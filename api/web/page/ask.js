@@ -3,6 +3,7 @@
 import { field, h, heading, options } from "./dom.js";
 import { get, Problem, said, upload } from "./http.js";
 import { Chosen } from "./chosen.js";
+import { privacy } from "./privacy.js";
 import { has, lang, t } from "./words.js";
 
 const EXPLANATIONS = ["none", "low", "medium", "high"]; // the more samples, the finer and the slower
@@ -61,15 +62,9 @@ class AskForm {
 
   // Who will see what is written, before it is sent.
   privacy() {
-    const models = this.about.language_models.map((one) => t("privacy.one", one));
-    this.inside = h("input", { type: "checkbox", id: "inside" });
-    if (!models.length) return h("div", { class: "notice calm", id: "privacy" }, h("p", null, t("privacy.nobody")));
-    return h(
-      "div",
-      { class: "notice calm", id: "privacy" },
-      h("p", null, t("privacy.model", { models: new Intl.ListFormat(lang, { type: "disjunction" }).format(models) })),
-      h("label", { class: "check" }, this.inside, h("span", null, t("privacy.inside"))),
-    );
+    const { element, inside } = privacy(this.about, "");
+    this.inside = inside;
+    return element;
   }
 
   changed() {

@@ -14,13 +14,14 @@ export async function history(box) {
   const q = h("input", { type: "search", maxlength: "200" });
   const status = options(h("select", null), [["", t("history.any")], ...STATUSES.map((one) => [one, t(`status.${one}`)])], "");
   const pipeline = options(h("select", null), [["", t("history.any")], ...items.map((one) => [one.name, one.title[lang]])], "");
+  const reviewed = options(h("select", null), [["", t("history.any")], ["false", t("history.unreviewed")], ["true", t("history.reviewed")]], "");
   const from = h("input", { type: "date" });
   const to = h("input", { type: "date" });
   const filter = async (event) => {
     event?.preventDefault();
     const day = (value, plus) => value && new Date(new Date(`${value}T00:00`).getTime() + plus).toISOString();
     await list.load({
-      q: q.value, status: status.value, pipeline: pipeline.value,
+      q: q.value, status: status.value, pipeline: pipeline.value, reviewed: reviewed.value,
       created_after: day(from.value, -1), created_before: day(to.value, 24 * 3600 * 1000),
     });
   };
@@ -30,6 +31,7 @@ export async function history(box) {
     field("q", t("history.words"), q),
     field("status", t("history.status"), status),
     field("pipeline", t("ask.pipeline"), pipeline),
+    field("reviewed", t("history.review"), reviewed),
     field("from", t("history.from"), from),
     field("to", t("history.to"), to),
   );

@@ -5,6 +5,7 @@ import { fill, h, heading } from "./dom.js";
 import { ended, follow } from "./follow.js";
 import { findings, grades, segments } from "./found.js";
 import { call, get, post, Problem, said } from "./http.js";
+import { Messages } from "./messages.js";
 import { Picture } from "./picture.js";
 import { Review } from "./review.js";
 import { bytes, has, lang, moment, number, seconds, t } from "./words.js";
@@ -15,7 +16,11 @@ export async function job(box, id) {
   const view = new JobView(first, pipeline);
   box.append(...view.elements);
   view.show(first, "", "");
-  return follow(first, (now, text, state) => view.show(now, text, state));
+  const stop = follow(first, (now, text, state) => view.show(now, text, state));
+  return () => {
+    stop();
+    view.thread?.stop();
+  };
 }
 
 export const nameOf = (one) => one.input?.filename ?? one.entry_name ?? t("job.unnamed");
@@ -25,7 +30,7 @@ class JobView {
     this.pipeline = pipeline;
     this.picture = new Picture(nameOf(first));
     const section = (name, props) => (this[name] = h("section", { class: `part ${name}`, ...props }));
-    for (const name of ["state", "trouble", "warnings", "found", "words", "review", "actions", "facts"]) section(name, {});
+    for (const name of ["state", "trouble", "warnings", "found", "words", "messages", "review", "actions", "facts"]) section(name, {});
     this.state.setAttribute("role", "status");
     this.lost = h("div", { class: "notice warn", role: "status", hidden: true }, t("job.lost"));
     this.elements = [
@@ -35,6 +40,7 @@ class JobView {
       this.trouble,
       this.warnings,
       h("div", { class: "job" }, h("div", { class: "card seen" }, this.picture.element), this.words, this.found),
+      this.messages,
       this.review,
       this.actions,
       this.facts,
@@ -60,6 +66,8 @@ class JobView {
   close(now) {
     const found = now.findings || now.grades || now.segments;
     const labels = this.pipeline.heads.flatMap((head) => head.labels.map((one) => [one.code, one[lang]]));
+    const asks = found && now.status === "succeeded" && !now.message_of;
+    fill(this.messages, [Boolean(asks)], () => asks && (this.thread = new Messages(now)).element);
     fill(this.review, [Boolean(found)], () => found && new Review(now, labels).element);
     fill(this.actions, [now.id, Boolean(now.erased_at)], () => this.deeds(now, found));
     fill(this.facts, [now.id, Boolean(now.erased_at)], () => facts(now));

@@ -1,0 +1,75 @@
+"""The texts that an operator added, as a process that answers last saw them."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+
+from shared import texts
+from shared.catalog import LANGUAGES, Lang
+from shared.database import Database
+from shared.sentences import whole_sentences
+from shared.tables import TextRow
+from workers.knowledge import Passage, Quote
+from workers.label_texts import Source
+from workers.ranking import Index
+
+FRESH_S = 5.0  # how long a process may go on with what it saw: the longest time until a change is everywhere
+
+
+class Shelf:
+    """An index for each language, made anew when the texts have changed.
+
+    Threads share it; one that finds it old looks for all of them.
+    """
+
+    def __init__(
+        self, db: Database, fresh_s: float = FRESH_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._db, self._fresh_s, self._clock = db, fresh_s, clock
+        self._lock = threading.Lock()
+        self._seen_at = -float("inf")
+        self._ids: tuple[str, ...] = ()
+        self._indexes: dict[Lang, Index] = {}
+
+    def nearest(self, question: str, names: Sequence[str], lang: Lang, limit: int = 3) -> list[Passage]:
+        """Passages in the reader's language, best first."""
+        index = self._current().get(lang)
+        return index.nearest(question, names, limit) if index else []
+
+    def _current(self) -> dict[Lang, Index]:
+        with self._lock:
+            if self._clock() - self._seen_at >= self._fresh_s:
+                self._look()
+                self._seen_at = self._clock()
+            return self._indexes
+
+    def _look(self) -> None:
+        known = texts.ids(self._db)
+        if known == self._ids:
+            return
+        rows = texts.every(self._db)
+        self._ids = tuple(row.id for row in rows)
+        self._indexes = {
+            lang: Index([passage for row in rows if row.lang == lang for passage in passages(row)], lang)
+            for lang in LANGUAGES
+        }
+
+
+def passages(row: TextRow) -> list[Passage]:
+    """A text's pieces, each with the sentences that may be quoted from it."""
+    source = Source(row.id, row.source, row.title, row.url or "")
+    return [
+        Passage(
+            id=f"added/{row.id}/{number}",
+            label="",
+            topic="added",
+            title=row.title,
+            quotes=tuple(Quote(sentence, source) for sentence in whole_sentences(text)),
+            department=None,
+            urgency=None,
+            date=date.fromisoformat(row.date),
+            reviewed_by="",
+        )
+        for number, text in enumerate(row.passages, 1)
+    ]
