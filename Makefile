@@ -5,7 +5,7 @@ READY := .venv/.installed
 CARD_FOLDER = $(if $(OUT),--out "$(OUT)")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults check run train evaluate report eval-answers bench soak fuzz clean
+.PHONY: help demo test test-faults check run train evaluate report eval-answers bench soak fuzz audit clean
 .SUFFIXES:
 
 help: ## list these targets
@@ -55,6 +55,9 @@ soak: $(READY) ## twice the load it can bear, 500 pollers and 200 long-polls, fo
 
 fuzz: $(READY) ## send what the OpenAPI document allows and forbids, and hold every answer against it; [CASES=10000]
 	@$(PY) -m tests.fuzzing $(or $(CASES),10000)
+
+audit: $(READY) ## are the packages those that are pinned, unchanged, and without known weaknesses? Takes a minute
+	@$(PY) -m deploy.audit
 
 clean: ## remove caches; .venv and var/ with its jobs stay
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,7 +20,7 @@ from api.lookup import hold, load, row_of, valid, version_of, wait_for_end
 from api.services import Services, services
 from api.submit import PreferHeader, SubmitForm, SubmitHeaders, preferred_wait_s, repeat_key
 from api.views import Shown, show
-from shared import images, jobs, messages
+from shared import images, jobs, messages, retention
 from shared.asked import clean_filename
 from shared.audit import Actor
 from shared.errors import JobFinished, NotFound
@@ -139,14 +139,14 @@ def erase(path: JobPath) -> Response:
     room = services()
     row = row_of(room, path.job_id)
     jobs.cancel(room.db, row.id)
-    # Blobs first: if this fails, the row still names them and the request can be repeated.
-    room.storage.erase(row.id)
     room.hints.forget_draft(row.id)
     for message in room.db.read(lambda session: messages.of(session, row.id)):
         room.hints.forget_draft(message.id)
     if row.erased_at is None:
-        jobs.erase(room.db, row.id, actor() or Actor("", row.owner))
+        retention.erase_job(room.db, room.storage, row.id, actor() or Actor("", row.owner))
         _announced(room, row.id)
+    else:
+        room.storage.erase(row.id)
     return Response(status=204)
 
 

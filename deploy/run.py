@@ -79,8 +79,8 @@ def running(settings: Settings, *, start_s: float = START_S) -> Iterator[System]
     """
     data = settings.data_path
     _check_alone(data)
-    for name, port in (("MEDQ_PORT", settings.port), ("MEDQ_FLOWER_PORT", settings.flower_port)):
-        _check_free(settings.host if name == "MEDQ_PORT" else "127.0.0.1", port, name)
+    _check_free(settings.host, settings.port, "MEDQ_PORT")
+    _check_free(settings.flower_host, settings.flower_port, "MEDQ_FLOWER_PORT")
     (data / "logs").mkdir(parents=True, exist_ok=True)
     _prepare_servers(settings)
     # A session of its own: Ctrl-C reaches this process alone, which then stops the rest in order.
@@ -91,7 +91,9 @@ def running(settings: Settings, *, start_s: float = START_S) -> Iterator[System]
         start_new_session=True,
         stdin=subprocess.DEVNULL,
     )
-    system = System(_url(settings.host, settings.port), _url("127.0.0.1", settings.flower_port), supervisor)
+    system = System(
+        _url(settings.host, settings.port), _url(settings.flower_host, settings.flower_port), supervisor
+    )
     try:
         _await_ready(system, settings, start_s)
         yield system
@@ -114,12 +116,10 @@ def _variables(settings: Settings) -> dict[str, str]:
         "RUN_REDIS": str(_redis_server()) if embedded else "redis-server",
         "RUN_SOCKET": str(settings.redis_socket),
         "RUN_EMBEDDED_REDIS": "true" if embedded else "false",
-        "RUN_BROKER": settings.celery_broker_url.replace("%", "%%"),
         "RUN_HOST": settings.host,
         "RUN_PORT": str(settings.port),
         "RUN_API_THREADS": str(settings.api_threads),
         "RUN_BACKPRESSURE": str(2 * settings.api_threads),
-        "RUN_FLOWER_PORT": str(settings.flower_port),
     }
 
 

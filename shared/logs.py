@@ -7,6 +7,7 @@ import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
 
 bound = bound_contextvars
+ROOMS = ("api", "deploy", "migrations", "shared", "training", "workers", "__main__")
 
 
 def configure(level: str, form: str, process: str) -> None:
@@ -37,7 +38,10 @@ def configure(level: str, form: str, process: str) -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level)
+    # Libraries tell too much at DEBUG: httpcore whom it reaches and the headers that come back, openai 1.x whole prompts.
+    root.setLevel(max(logging.getLevelNamesMapping()[level], logging.INFO))
+    for room in ROOMS:
+        logging.getLogger(room).setLevel(level)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

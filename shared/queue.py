@@ -4,7 +4,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import redis
@@ -13,6 +12,7 @@ from celery import Celery
 from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
+from kombu.transport import redis as redis_transport
 
 from shared.settings import Settings
 
@@ -32,24 +32,37 @@ def queue_name(stage: str, group: str, lane: str) -> str:
     return f"{stage}.{'all' if stage == 'answer' else group}.{lane}"
 
 
+class Channel(redis_transport.Channel):
+    """A channel that says so when its connection was closed.
+
+    A message that came before its broker died is given back or acknowledged on the channel it came by. By then Celery
+    has closed that connection, and kombu 5.7 stumbles over it: its AttributeError is not among the errors for which
+    Celery connects again, and ends the worker, with status 0. Source: kombu.transport.redis.Channel._connparams
+    """
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        if getattr(self.connection, "client", None) is None:
+            raise ConnectionError("The connection of this channel was closed.")
+        found: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
+        return found
+
+
+class Transport(redis_transport.Transport):
+    Channel = Channel
+
+
 class Steadfast(Connection):
     """A connection that outlives its broker."""
+
+    def get_transport_cls(self) -> type[Transport]:
+        """Redis carries the queues, whatever the form of its URL."""
+        return Transport
 
     def ensure_connection(self, *arguments: Any, **named: Any) -> Any:
         """Try every second. By itself kombu pauses longer each time, up to 30 s, while messages pile up
         at a broker that has long come back."""
         pauses = {"interval_start": RECONNECT_S, "interval_step": 0, "interval_max": RECONNECT_S}
         return super().ensure_connection(*arguments, **(pauses | named))
-
-    def maybe_close_channel(self, channel: Any) -> None:
-        """Close it, also without a broker, which cannot take back what is not acknowledged: kombu 5.7 looks for
-        a transport there that it has closed before, and its AttributeError would end the worker.
-
-        One of several ways there: a worker may still end, with status 0, when its broker dies. The process
-        manager starts it again.
-        """
-        with suppress(AttributeError):
-            super().maybe_close_channel(channel)
 
 
 def make_celery(settings: Settings, queues: Iterable[str] = ()) -> Celery:

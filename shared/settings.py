@@ -15,6 +15,7 @@ from shared.errors import SettingsError
 ROOT = Path(__file__).parents[1]
 DATABASE_SCHEMES = ("sqlite:///", "mysql+pymysql://", "mariadb+pymysql://")
 BROKER_SCHEMES = ("redis://", "rediss://", "unix://")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 UNIX_SOCKET_LIMIT = 107  # bytes of path that Linux's sockaddr_un holds
 
 
@@ -57,7 +58,16 @@ class Settings:
     # API
     host: str = setting("127.0.0.1", "Address that the API listens on")
     port: int = setting(8000, "Port of the API", low=1, high=65535)
-    flower_port: int = setting(5555, "Port of Flower, on loopback", low=1, high=65535)
+    flower_host: str = setting(
+        "127.0.0.1", "Address that Flower listens on; beyond loopback it needs MEDQ_FLOWER_PASSWORD"
+    )
+    flower_port: int = setting(5555, "Port of Flower", low=1, high=65535)
+    flower_password: str = setting(
+        "", "Flower asks for the user medq and this password; empty, on loopback only: for none", secret=True
+    )
+    flower_read_only: Literal["auto", "yes", "no"] = setting(
+        "auto", "Whether Flower only shows, and cannot stop or change workers; auto: beyond loopback"
+    )
     hosts: str = setting(
         "localhost,127.0.0.1,[::1]", "Host names that requests may address, separated by commas"
     )
@@ -274,6 +284,12 @@ class Settings:
         return self.redis_url.replace("unix://", "redis+socket://", 1)
 
     @property
+    def flower_only_shows(self) -> bool:
+        return self.flower_read_only == "yes" or (
+            self.flower_read_only == "auto" and self.flower_host not in LOOPBACK
+        )
+
+    @property
     def allowed_hosts(self) -> frozenset[str]:
         return frozenset(name.strip().lower() for name in self.hosts.split(",") if name.strip())
 
@@ -359,10 +375,11 @@ def _parse(text: str, item: "Field[Any]") -> object:
 
 def _contradictions(settings: Settings) -> list[str]:
     wrong = []
-    if settings.auth == "open" and settings.host not in ("127.0.0.1", "::1", "localhost"):
+    if settings.auth == "open" and settings.host not in LOOPBACK:
         wrong.append(
             "MEDQ_HOST: with MEDQ_AUTH=open the API listens on loopback only, such as 127.0.0.1; MEDQ_AUTH=keys lifts this"
         )
+    wrong += _flower_contradictions(settings)
     if settings.database_url and not settings.database_url.startswith(DATABASE_SCHEMES):
         wrong.append(f"MEDQ_DATABASE_URL: must start with one of {', '.join(DATABASE_SCHEMES)}")
     if settings.broker_url and not settings.broker_url.startswith(BROKER_SCHEMES):
@@ -386,6 +403,18 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.prices and not _are_prices(settings.prices):
         wrong.append('MEDQ_PRICES: must be a JSON object such as {"gpt-4.1-mini": [0.4, 1.6]}')
     return wrong
+
+
+def _flower_contradictions(settings: Settings) -> list[str]:
+    password = settings.flower_password
+    if not password:
+        reachable = settings.flower_host not in LOOPBACK
+        return ["MEDQ_FLOWER_HOST: beyond loopback Flower needs MEDQ_FLOWER_PASSWORD"] if reachable else []
+    if len(password) < 16 or not password.isascii() or not password.isprintable():
+        return [
+            "MEDQ_FLOWER_PASSWORD: must be at least 16 ASCII characters, such as of `openssl rand -hex 16`"
+        ]
+    return []
 
 
 def _is_object(text: str) -> bool:

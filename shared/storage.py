@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -19,6 +20,9 @@ from shared.errors import NotFound, SettingsError, StorageUnavailable
 PART = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
 KEY = re.compile(f"({PART})/({PART})")
 JOB_ID = re.compile(PART)
+
+
+PARTS = 256
 
 
 class Storage(Protocol):
@@ -63,12 +67,15 @@ class Storage(Protocol):
     def erase(self, job_id: str) -> None:
         """Delete everything of a job."""
 
+    def ages(self, part: int) -> dict[str, float]:
+        """Whose blobs lie in one of the PARTS of the store, and how many seconds ago one came last."""
+
     def check(self) -> None:
         """Prove that the store can be written and read, for /readyz."""
 
 
 class FolderStorage:
-    """A folder with a level of 256 between it and the jobs, so that no folder holds all of them."""
+    """A folder with a level of PARTS between it and the jobs, so that no folder holds all of them."""
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
         self.root = root
@@ -156,6 +163,17 @@ class FolderStorage:
         folder = self._folder(job_id)
         with _available(), suppress(FileNotFoundError):
             shutil.rmtree(folder)
+
+    def ages(self, part: int) -> dict[str, float]:
+        now = time.time()
+        found = {}
+        with _available(), suppress(FileNotFoundError), os.scandir(self.root / f"{part:02x}") as folders:
+            for folder in folders:
+                if not JOB_ID.fullmatch(folder.name):
+                    continue
+                with suppress(FileNotFoundError):  # erased just now
+                    found[folder.name] = now - folder.stat().st_mtime
+        return found
 
     def check(self) -> None:
         key = f"check/{secrets.token_hex(8)}"

@@ -1,6 +1,6 @@
 """Several runs side by side, and what is certain of their differences."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from shared.cards import GradeMetrics, Interval, Metrics, SegmentMetrics
 from training import metrics
 from training.classify import labels_of
 from training.finished import Finished
-from training.metrics import Array, Labels, bootstrap, figures, intervals, mask_figures
+from training.metrics import Labels, bootstrap, intervals, mask_figures
 from training.samples import Sample
 
 NAMED = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "calibration_error")
@@ -71,25 +71,16 @@ def difference(run: Finished, other: Finished, samples: Sequence[Sample]) -> dic
         return None
     place = {name: row for row, name in enumerate(other.ids)}
     theirs = other.outcome[[place[name] for name in run.ids]]
-    measure = _measure(run, samples)
+    groups = list(run.groups)
+    if run.head.kind == "classify":
+        return metrics.paired_difference(groups, labels_of(samples), run.outcome, theirs, NAMED)
 
-    def both(rows: Labels) -> metrics.Figures:
-        one, two = measure(run.outcome, rows), measure(theirs, rows)
-        return {name: two[name] - one[name] for name in one}
+    def moved(rows: Labels) -> metrics.Figures:
+        before, after = mask_figures(run.outcome[rows]), mask_figures(theirs[rows])
+        return {name: after[name] - before[name] for name in DRAWN}
 
-    bounds = bootstrap(list(run.groups), both, draws=metrics.DRAWS)
-    return intervals(both(np.arange(len(run.ids))), bounds)
-
-
-def _measure(run: Finished, samples: Sequence[Sample]) -> Callable[[Array, Labels], metrics.Figures]:
-    if run.head.kind == "segment":
-        return lambda outcome, rows: _only(mask_figures(outcome[rows]), DRAWN)
-    truth, cuts = labels_of(samples), np.full(len(run.head.labels), 0.5)
-    return lambda outcome, rows: _only(figures(truth[rows], outcome[rows], cuts), NAMED)
-
-
-def _only(found: metrics.Figures, names: Sequence[str]) -> metrics.Figures:
-    return {name: found[name] for name in names}
+    bounds = bootstrap(groups, moved, draws=metrics.DRAWS)
+    return intervals(moved(np.arange(len(groups))), bounds)
 
 
 def verdict(name: str, change: Interval) -> str:

@@ -111,7 +111,8 @@ def _title(card: ModelCard, split: str, images: int, groups: int, console: Conso
     )
 
 
-def _words(figure: Interval | None, digits: int = 3) -> str:
+def in_words(figure: Interval | None, digits: int = 3) -> str:
+    """Such as 0.779 (0.752 to 0.806)."""
     if figure is None:
         return "not defined"
     return f"{figure.value:.{digits}f} ({figure.low:.{digits}f} to {figure.high:.{digits}f})"
@@ -120,7 +121,7 @@ def _words(figure: Interval | None, digits: int = 3) -> str:
 def _show_summary(found: Metrics, console: Console) -> None:
     summary = Table("figure", "value")
     for name in SUMMARY:
-        summary.add_row(name, _words(getattr(found, name)))
+        summary.add_row(name, in_words(getattr(found, name)))
     console.print(summary)
 
 
@@ -130,7 +131,7 @@ def _show_clinical(
     table = Table("figure", "picture alone", "with age, sex and site", "difference")
     for name in SUMMARY:
         figures = (getattr(alone, name), getattr(known, name), difference.get(name))
-        table.add_row(name, *map(_words, figures))
+        table.add_row(name, *map(in_words, figures))
     console.print(table)
     _show_labels(card, known, console)
 
@@ -143,8 +144,8 @@ def _show_labels(card: ModelCard, found: Metrics, console: Console) -> None:
             code,
             str(figure.support),
             f"{card.thresholds[code]:.3f}",
-            _words(figure.sensitivity),
-            _words(figure.specificity),
+            in_words(figure.sensitivity),
+            in_words(figure.specificity),
             *map(str, row),
         )
     console.print(labels)
@@ -156,16 +157,16 @@ def _show_labels(card: ModelCard, found: Metrics, console: Console) -> None:
 def _show_masks(found: SegmentMetrics, console: Console) -> None:
     summary = Table("figure", "value")
     for name in MASK_SUMMARY:
-        summary.add_row(name, _words(getattr(found, name)))
+        summary.add_row(name, in_words(getattr(found, name)))
     console.print(summary)
     labels = Table("label", "pictures", "Dice", "IoU", "Hausdorff 95, pixels")
     for code, figure in found.labels.items():
         labels.add_row(
             code,
             str(figure.support),
-            _words(figure.dice),
-            _words(figure.iou),
-            _words(figure.hausdorff95_px, 1),
+            in_words(figure.dice),
+            in_words(figure.iou),
+            in_words(figure.hausdorff95_px, 1),
         )
     console.print(labels)
 
@@ -173,7 +174,9 @@ def _show_masks(found: SegmentMetrics, console: Console) -> None:
 def _show_grades(found: GradeMetrics, console: Console) -> None:
     table = Table("condition", "pictures", *GRADE_SUMMARY)
     for code, figures in found.conditions.items():
-        table.add_row(code, str(sum(figures.support)), *(_words(getattr(figures, n)) for n in GRADE_SUMMARY))
+        table.add_row(
+            code, str(sum(figures.support)), *(in_words(getattr(figures, n)) for n in GRADE_SUMMARY)
+        )
     console.print(table)
 
 

@@ -17,9 +17,10 @@ from training import charts
 from training.charts import plain
 from training.compare import Leak, columns, difference, leaks_of, network_of, split_of, verdict
 from training.config import shipped
+from training.evaluate import in_words
 from training.finished import Finished, kept_epoch, read_run
 from training.samples import BadData, Sample
-from training.sections import NOTE, Section, Table, figures_of, in_words
+from training.sections import NOTE, Section, Table, figures_of
 from training.worst import misdrawn, misgraded, mistakes
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from shared.cards import GradeMetrics, Interval, Metrics, SegmentMetrics
+from shared.cards import Clinical, GradeMetrics, Metrics, SegmentMetrics
 from training import charts
 from training.charts import plain
 from training.classify import labels_of
+from training.evaluate import in_words
 from training.finished import Finished
 from training.grade import grades_of
 from training.metrics import GRADE_SUMMARY, MASK_SUMMARY, SUMMARY
@@ -16,13 +17,6 @@ from training.samples import Sample
 from training.worst import Gallery
 
 NOTE = "In brackets: 95 % bootstrap intervals over groups, such as lesions or patients."
-
-
-def in_words(figure: Interval | None, digits: int = 3) -> str:
-    """Such as 0.779 (0.752 to 0.806)."""
-    if figure is None:
-        return "not defined"
-    return f"{figure.value:.{digits}f} ({figure.low:.{digits}f} to {figure.high:.{digits}f})"
 
 
 @dataclass(frozen=True)
@@ -96,6 +90,7 @@ def _named(run: Finished, found: Metrics, samples: Sequence[Sample]) -> Section:
         tables=[
             summary,
             Table(("label", "pictures", "threshold", "sensitivity", "specificity"), rows, "Each label at its own threshold"),
+            *_beside(found, run.card.clinical),
         ],
         matrices=[Matrix("Confusion: rows are truth, columns the top label", names, found.confusion)],
         charts=[
@@ -103,6 +98,23 @@ def _named(run: Finished, found: Metrics, samples: Sequence[Sample]) -> Section:
             ("Reliability: how often the top label is right, by its probability", charts.reliability(run.outcome.max(axis=1), right)),
         ],
     )  # fmt: skip
+
+
+def _beside(alone: Metrics, clinical: Clinical | None) -> list[Table]:
+    """What age, sex and site add, of a network that was taught them."""
+    if clinical is None or clinical.metrics is None:
+        return []
+    rows = [
+        (
+            plain(name),
+            in_words(getattr(alone, name)),
+            in_words(getattr(clinical.metrics, name)),
+            in_words(clinical.difference.get(name)),
+        )
+        for name in SUMMARY
+    ]
+    head = ("figure", "picture alone", "with age, sex and site", "difference, paired")
+    return [Table(head, rows, "What is known beside the picture")]
 
 
 def _drawn(run: Finished, found: SegmentMetrics) -> Section:

@@ -25,12 +25,13 @@ from shared.errors import ServiceError, SettingsError
 from shared.figures import ROLES, Figures
 from shared.queue import LANES, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
-from shared.storage import open_storage
+from shared.storage import Storage, open_storage
 from shared.totals import Teller
 from shared.traces import Traces
 from workers.answer import AnswerStage
 from workers.archive import Archives
-from workers.attempt import Attempts, Stage
+from workers.artifacts import forget
+from workers.attempt import Attempts, Stage, no_late
 from workers.beside import Beside
 from workers.consume import consume
 from workers.memory import keep_memory
@@ -89,7 +90,7 @@ def vision(settings: Settings) -> None:
     storage = open_storage(settings.storage_location, durable=settings.durable)
     stage = VisionStage(models, storage, settings, figures)
     explain = ExplainStage(models, storage, settings)
-    serve(stage, queues, settings.vision_threads, settings, figures, explain)
+    serve(stage, queues, settings.vision_threads, settings, figures, explain, storage)
     models.close()
 
 
@@ -169,13 +170,15 @@ def serve(
     settings: Settings,
     figures: Figures,
     explain: "ExplainStage | None" = None,
+    storage: Storage | None = None,
 ) -> None:
     """Consume the stage's queues until SIGTERM; explanations, which take long, have threads of their own."""
     db = connect(settings.sqlalchemy_url, pool_size=8)
     dispatcher, hints = Dispatcher(settings), Hints(settings)
     refiller = Refiller(db, dispatcher, hints, settings)
     traces = Traces.open(settings, stage.name)
-    make = partial(Attempts, figures=figures, traces=traces)
+    late: Callable[[list[str]], object] = partial(forget, db, storage) if storage else no_late
+    make = partial(Attempts, figures=figures, traces=traces, late=late)
     attempts = make(stage, db, dispatcher, hints, settings, refiller)
     celery = make_celery(settings, queues)
     celery.task(name=f"medq.{stage.name}")(attempts.message)

@@ -56,6 +56,10 @@ class Stage(Protocol):
         """Whether it may take so long that no other job should wait for its end."""
 
 
+def no_late(ids: list[str]) -> None:
+    """For stages that store nothing."""
+
+
 def pause_s(failures: int, base_s: float) -> float:
     """How long to wait before the next try: doubling, with full jitter above one base."""
     return min(LONGEST_PAUSE_S, base_s * random.uniform(1, 2 ** min(failures, 16)))
@@ -87,9 +91,13 @@ class Attempts:
         spare: Callable[[JobRow, StageError], Found] | None = None,
         figures: Figures | None = None,
         traces: Traces | None = None,
+        late: Callable[[list[str]], object] = no_late,
     ) -> None:
-        """`spare` makes a failure for good the end of a job that succeeded without this stage."""
-        self._spare = spare
+        """`spare` makes a failure for good the end of a job that succeeded without this stage.
+
+        `late` hears of jobs whose artifacts were stored when somebody else had ended them.
+        """
+        self._spare, self._late = spare, late
         self._figures, self._traces = figures or Figures(), traces
         self.stage = stage
         self._refiller = refiller
@@ -236,8 +244,11 @@ class Attempts:
             max_attempts=self._settings.max_attempts,
             redispatch_s=self._settings.redispatch_s,
         )
-        for stale in (outcome for outcome in outcomes if outcome.job_id not in written):
-            log.info("stale_attempt", job_id=stale.job_id, stage=self.stage.name)
+        stale = [outcome for outcome in outcomes if outcome.job_id not in written]
+        for outcome in stale:
+            log.info("stale_attempt", job_id=outcome.job_id, stage=self.stage.name)
+        if kept := [outcome.job_id for outcome in stale if outcome.artifacts]:
+            self._late(kept)
         self._dispatch_next([outcome for outcome in outcomes if outcome.job_id in written])
         self._hints.publish(written)
         return written

@@ -6,7 +6,7 @@ from functools import cache
 from shared.catalog import PIPELINES, Lang
 from workers.knowledge import WORTH_READING, Passage, library, passages
 from workers.prompt import Case
-from workers.ranking import Index
+from workers.ranking import Index, takes_up
 from workers.said import soothing
 from workers.urgency import URGENCIES, deciding_label, level, measured
 
@@ -28,7 +28,11 @@ def nearest(case: Case, said: Collection[str]) -> list[Passage]:
     ours = index(case.pipeline, case.lang).nearest(
         question, limit=1, keep=lambda passage: passage.id in wanted
     )
-    added = [passage for passage in case.passages if passage.added and passage.id in wanted]
+    added = [
+        passage
+        for passage in case.passages
+        if passage.added and passage.id in wanted and takes_up(question, passage, case.lang)
+    ]
     return [*ours, *added][:QUOTED]
 
 

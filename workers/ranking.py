@@ -104,7 +104,14 @@ class Index:
         return [self._passages[i] for i in ranked if scores[i] >= NEAR * scores[ranked[0]]]
 
     def _fits(self, i: int, asked: set[str], about: Sequence[frozenset[str]]) -> bool:
-        enough = min(2, ceil(len(asked) / SHARE[self._lang]))
-        if asked and len(asked & self._words[i]) >= enough:
-            return True
-        return any(name <= self._words[i] for name in about)
+        return _answers(asked, self._words[i], self._lang) or any(name <= self._words[i] for name in about)
+
+
+def takes_up(question: str, passage: Passage, lang: Lang) -> bool:
+    """Whether a passage holds enough words of the question itself; a label's name alone does not answer it."""
+    spoken = frozenset(words(f"{passage.title} {passage.text}", lang))
+    return _answers(set(words(question, lang)), spoken, lang)
+
+
+def _answers(asked: set[str], spoken: frozenset[str], lang: Lang) -> bool:
+    return bool(asked) and len(asked & spoken) >= min(2, ceil(len(asked) / SHARE[lang]))

@@ -1,5 +1,6 @@
 """The sweeper: ends what ran out, delivers again what waits too long, fills windows. Two of them do no harm."""
 
+import random
 import threading
 from collections.abc import Iterable
 
@@ -11,12 +12,11 @@ from shared.database import Database
 from shared.figures import Figures
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
-from shared.storage import Storage
+from shared.storage import PARTS, Storage
 from shared.tables import JobRow
 from workers.refill import refill
 
 FORGET_EVERY = 300  # rounds
-DAY_S = 24 * 3600
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +35,7 @@ class Sweeper:
     ) -> None:
         self._db, self._storage, self._settings = db, storage, settings
         self._dispatcher, self._hints = dispatcher, hints
+        self._part = random.randrange(PARTS)
         self._swept = (figures or Figures()).swept
 
     def run(self, stop: threading.Event) -> None:
@@ -93,9 +94,12 @@ class Sweeper:
         keys.forget_sessions(self._db)
         uploads.expire(self._db, self._storage)
         if keep_days := self._settings.keep_days:
-            while erased := retention.erase_old(self._db, self._storage, keep_days * DAY_S):
+            while erased := retention.erase_old(self._db, self._storage, keep_days * retention.DAY_S):
                 log.info("retention", erased=erased)
                 self._count(erased=erased)
+        self._part = (self._part + 1) % PARTS  # all of them within two days, if a round lasts two seconds
+        if strays := retention.erase_strays(self._db, self._storage, self._part):
+            log.warning("strays_erased", strays=strays)
 
     def _deliver(self, due: Iterable[JobRow]) -> None:
         """Together by queue; a job that was lost once goes alone, in case it was its worker's death."""

@@ -29,7 +29,10 @@ def overheard(broker: Redis) -> Iterator[list[str]]:
     started, over = threading.Event(), threading.Event()
 
     def listen() -> None:
-        with redis.Redis(unix_socket_path=str(broker.socket)) as client, client.monitor() as monitor:
+        with (
+            redis.Redis(unix_socket_path=str(broker.socket), socket_timeout=None) as client,
+            client.monitor() as monitor,
+        ):
             started.set()
             for command in monitor.listen():
                 heard.append(str(command))

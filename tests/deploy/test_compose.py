@@ -50,13 +50,18 @@ def test_variables_are_those_of_the_example() -> None:
 
 
 def test_the_settings_are_accepted_as_they_stand() -> None:
-    secrets = {"DATABASE_PASSWORD": "abc123", "WEBHOOK_SECRET": "0123456789abcdef" * 2}
-    for service in OURS.values():
-        if "MEDQ_AUTH" not in service["environment"]:
-            continue
-        environment = {name: filled(str(value), **secrets) for name, value in service["environment"].items()}
+    secrets = {
+        "DATABASE_PASSWORD": "abc123",
+        "WEBHOOK_SECRET": "0123456789abcdef" * 2,
+        "FLOWER_PASSWORD": "a" * 16,
+    }
+    for name, service in OURS.items():
+        environment = {key: filled(str(value), **secrets) for key, value in service["environment"].items()}
         settings = Settings.from_env(environment)
-        assert settings.allowed_hosts >= {"api", "127.0.0.1", "medq.example.org"}
+        if name == "flower":
+            assert settings.flower_only_shows
+        else:
+            assert settings.allowed_hosts >= {"api", "127.0.0.1", "medq.example.org"}
     assert Settings.from_env({"OPENAI_API_KEY": "none", "MEDQ_ANSWERS": EXAMPLE["ANSWERS"]})
 
 

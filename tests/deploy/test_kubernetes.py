@@ -60,6 +60,8 @@ def test_the_settings_are_accepted_as_they_stand() -> None:
         "$(pod_ip)",
     }
     assert settings.auth == "keys"
+    flower = documents(FOLDER / "secret.example.yaml")[1]["stringData"]
+    assert Settings.from_env(flower | {"MEDQ_FLOWER_HOST": own["MEDQ_FLOWER_HOST"]}).flower_only_shows
     longest = {name: pod["spec"].get("terminationGracePeriodSeconds", 30) for name, pod in PODS.items()}
     for role in ("vision", "answer", "archive"):
         assert longest[f"medq-{role}"] > settings.drain_s + 10, role

@@ -23,7 +23,8 @@ def test_flushall(room: Room) -> None:
 
 
 def test_redis_killed(room: Room) -> None:
-    """And started again, empty. Workers find it by themselves, or end and are started again."""
+    """And started again, empty. Workers find it by themselves."""
+    workers = [one.pid for role in ("vision", "answer", "archive") for one in processes.of(room.system, role)]
     with room.met("Redis killed, restarted empty", times=room.times) as meeting:
         for _ in range(room.times):
             room.redis.kill()
@@ -31,6 +32,8 @@ def test_redis_killed(room: Room) -> None:
             room.redis.start()
             meeting.recovered()
     assert set(meeting.outcomes) == {"advance", "finish"}
+    found = [one.pid for role in ("vision", "answer", "archive") for one in processes.of(room.system, role)]
+    assert found == workers
 
 
 def test_redis_frozen(room: Room) -> None:

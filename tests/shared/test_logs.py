@@ -18,6 +18,8 @@ configure(sys.argv[1], sys.argv[2], "vision")
 log = structlog.get_logger("rooms")
 log.info("plain", count=3, name_ko="흑색종")
 log.debug("unseen")
+structlog.get_logger("shared.queue").debug("ours")
+logging.getLogger("openai._base_client").debug("a prompt and a key")
 with bound(job_id="job-1", attempt_id="claim-1"):
     log.warning("within", text='two\\nlines, "quotes" and \\x1b[31m')
     logging.getLogger("library").error("by %s", "the library")
@@ -69,6 +71,12 @@ def test_ids_are_bound_no_longer_than_their_block(entries: dict[str, dict[str, A
 
 def test_a_traceback_stays_inside_its_line(entries: dict[str, dict[str, Any]]) -> None:
     assert "ZeroDivisionError" in entries["failed"]["exception"]
+
+
+def test_debug_shows_our_words_and_not_what_libraries_send() -> None:
+    said = [json.loads(line)["event"] for line in lines("DEBUG", "json")]
+    assert "ours" in said
+    assert "a prompt and a key" not in said
 
 
 def test_the_console_is_for_people() -> None:

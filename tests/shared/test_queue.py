@@ -168,6 +168,16 @@ def test_a_broker_that_answers_pings_says_so(hints: Hints) -> None:
     assert hints.ping()
 
 
+def test_a_channel_whose_connection_was_closed_raises_what_workers_connect_again_for(
+    settings: Settings,
+) -> None:
+    with make_celery(settings).connection_for_read() as connection:
+        channel, known = connection.default_channel, connection.connection_errors
+        connection.close()
+        with pytest.raises(known):
+            channel.conn_or_acquire().__enter__()
+
+
 def test_a_lost_broker_is_looked_for_at_one_pace(
     settings: Settings, broker: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,38 @@ def test_every_bad_value_is_named_at_once() -> None:
     ]
 
 
+def test_flower_is_shown_beyond_loopback_behind_a_password_only() -> None:
+    assert refused(MEDQ_FLOWER_HOST="0.0.0.0") == [
+        "MEDQ_FLOWER_HOST: beyond loopback Flower needs MEDQ_FLOWER_PASSWORD"
+    ]
+    assert Settings.from_env({"MEDQ_FLOWER_HOST": "0.0.0.0", "MEDQ_FLOWER_PASSWORD": "x" * 16})
+
+
+@pytest.mark.parametrize("password", ["x" * 15, "x" * 15 + "점", "x" * 16 + "\n"])
+def test_a_password_of_flower_is_long_and_can_be_typed(password: str) -> None:
+    (line,) = refused(MEDQ_FLOWER_PASSWORD=password)
+    assert line.startswith("MEDQ_FLOWER_PASSWORD: must be at least 16 ASCII characters")
+    assert password not in line
+
+
+@pytest.mark.parametrize(
+    ("host", "chosen", "only_shows"),
+    [
+        ("127.0.0.1", "auto", False),
+        ("10.0.0.1", "auto", True),
+        ("127.0.0.1", "yes", True),
+        ("10.0.0.1", "no", False),
+    ],
+)
+def test_flower_only_shows_beyond_loopback_unless_somebody_decides(
+    host: str, chosen: str, only_shows: bool
+) -> None:
+    read = Settings.from_env(
+        {"MEDQ_FLOWER_HOST": host, "MEDQ_FLOWER_READ_ONLY": chosen, "MEDQ_FLOWER_PASSWORD": "x" * 16}
+    )
+    assert read.flower_only_shows is only_shows
+
+
 @pytest.mark.parametrize("text", ["nan", "inf", "-1", "0", "65536", "80.5", "eighty", "8 0"])
 def test_a_port_must_be_one(text: str) -> None:
     assert len(refused(MEDQ_PORT=text)) == 1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from shared.cards import Interval, load_card
+from shared.cards import Clinical, Interval, load_card
 from shared.catalog import PIPELINES
 from tests.training.conftest import drawn
 from tests.training.test_pipelines import graded_tree
@@ -22,6 +22,7 @@ from training.compare import difference, verdict
 from training.config import TrainConfig
 from training.finished import Finished, kept_epoch, read_run
 from training.samples import BadData
+from training.sections import figures_of
 from training.train import train
 from training.worst import fitted, misdrawn, misgraded, mistakes, outlined
 
@@ -113,6 +114,7 @@ def test_a_classifiers_page_shows_its_figures_and_its_surest_mistakes(
     with pytest.raises(SystemExit, match="no finished run"):
         report.main(["--run", str(tmp_path), "--data", str(lab)])
     pairs(run, lab)
+    with_clinical(run, lab)
 
 
 def other_lab(lab: Path, folder: Path) -> Path:
@@ -140,6 +142,18 @@ def pairs(run: Finished, lab: Path) -> None:
     assert better["accuracy"].value == pytest.approx(1 - run.card.metrics.accuracy.value, abs=1e-3)  # type: ignore[union-attr]
     assert verdict("accuracy", better["accuracy"]) == "better"
     assert difference(run, replace(run, ids=run.ids[:-1]), samples) is None
+
+
+def with_clinical(run: Finished, lab: Path) -> None:
+    """What age, sex and site add stands in a table of its own, where the network was taught them."""
+    samples = run.samples(lab)
+    assert len(figures_of(run, samples).tables) == 2
+    moved = Interval(value=0.021, low=0.011, high=0.034)
+    clinical = Clinical(
+        ages=(), age=(), sex={}, site={}, strength=1, metrics=run.card.metrics, difference={"accuracy": moved}
+    )
+    taught = replace(run, card=run.card.model_copy(update={"clinical": clinical}))
+    assert ("0.021 (0.011 to 0.034)") in [row[3] for row in figures_of(taught, samples).tables[2].rows]
 
 
 def test_smaller_is_better_for_the_calibration_error() -> None:

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -12,17 +14,20 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
-from shared import jobs
+from shared import jobs, retention
+from shared.audit import Actor
 from shared.database import Database
 from shared.errors import ImageFailed, LanguageModelUnavailable, ModelsAway
 from shared.figures import Figures
 from shared.ids import new_id
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
+from shared.storage import FolderStorage
 from shared.tables import AttemptRow, JobRow
 from shared.traces import Traces
 from tests.servers import Redis
-from workers.attempt import GROUPS, Attempts, Found, pause_s
+from workers.artifacts import Made, forget, keep
+from workers.attempt import GROUPS, Attempts, Found, no_late, pause_s
 from workers.refill import Refiller
 
 
@@ -36,6 +41,7 @@ class Asked:
         self.gate.set()
         self.inside = threading.Event()
         self.ran: list[str] = []
+        self.storage: Any = None
 
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
         if job.question == "unreadable":
@@ -59,6 +65,9 @@ class Asked:
                     if lost():
                         break
                     threading.Event().wait(0.02)
+            if job.question == "artifact":  # before anybody tells it that the job is lost
+                mask = Made("mask", "image/png", b"mask")
+                return Found(artifacts=keep(self.storage, job.id, [mask], lambda: False))
             return Found({"findings": [{"label": "nv"}]})
 
         return end
@@ -79,12 +88,17 @@ def stage() -> Asked:
 def start(stage: Asked, database: Database, settings: Callable[..., Settings]) -> Iterator[Start]:
     started: list[tuple[Attempts, Refiller, Dispatcher, Hints]] = []
 
-    def make(figures: Figures | None = None, traces: Traces | None = None, **overrides: Any) -> Attempts:
+    def make(
+        figures: Figures | None = None,
+        traces: Traces | None = None,
+        late: Callable[[list[str]], object] = no_late,
+        **overrides: Any,
+    ) -> Attempts:
         chosen = settings(retry_base_s=0.0, **overrides)
         dispatcher, hints = Dispatcher(chosen), Hints(chosen)
         refiller = Refiller(database, dispatcher, hints, chosen)
         rooms = (database, dispatcher, hints, chosen, refiller)
-        attempts = Attempts(stage, *rooms, figures=figures, traces=traces)
+        attempts = Attempts(stage, *rooms, figures=figures, traces=traces, late=late)
         started.append((attempts, refiller, dispatcher, hints))
         return attempts
 
@@ -304,6 +318,26 @@ def test_a_running_stage_learns_that_its_job_was_canceled(
         assert stage.inside.wait(60)
         assert jobs.cancel(database, job_id)
         running.result(60)  # by itself the stage would go on for longer
+
+
+def test_artifacts_of_a_job_that_was_erased_meanwhile_do_not_stay(
+    start: Start, stage: Asked, job_factory: Any, database: Database, tmp_path: Path
+) -> None:
+    storage = FolderStorage(tmp_path / "blobs")
+    erased, canceled = (job_factory(question="artifact").id for _ in range(2))
+    stage.storage = storage
+    attempts = start(late=partial(forget, database, storage))
+    stage.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(attempts.message, [erased, canceled])
+        assert stage.inside.wait(60)
+        for job_id in (erased, canceled):
+            assert jobs.cancel(database, job_id)
+        retention.erase_job(database, storage, erased, Actor("", ""))
+        stage.gate.set()
+        running.result(60)
+    assert list((tmp_path / "blobs").rglob(erased)) == []
+    assert storage.exists(f"{canceled}/mask")  # it goes when this job is erased
 
 
 def test_draining_gives_unfinished_jobs_back_uncounted(

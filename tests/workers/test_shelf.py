@@ -109,6 +109,17 @@ def test_no_text_lets_a_language_model_calm_anybody(database: Database) -> None:
     assert "calm" in failed
 
 
+@pytest.mark.parametrize("lang", LEAFLETS)
+def test_a_text_that_only_shares_the_labels_name_is_in_the_prompt_but_not_quoted(
+    shelf: Shelf, lang: str
+) -> None:
+    question = {"en": "Can I swim?", "ko": "수영해도 되나요?", "fr": "Puis-je nager ?"}[lang]
+    one = case_of(job("nv_clear", lang, question), shelf)
+    said = reference_answer(one, build_prompt(one))
+    assert lang == "ko" or any(passage.added for passage in one.passages)  # 점 is one syllable
+    assert not [cited for cited in said.citations if cited.id.startswith("added/")]
+
+
 def test_ours_about_a_less_urgent_label_is_not_quoted() -> None:
     one = case("mel_clear", "en", "What does a brown warty keratosis look like?")
     said = reference_answer(one, build_prompt(one))
