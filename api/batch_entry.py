@@ -15,8 +15,8 @@ from api.uploads import take
 from shared import batches, uploads
 from shared.asked import clean_filename
 from shared.batches import NewBatch
+from shared.idempotency import Idempotency
 from shared.ids import new_id
-from shared.jobs import Idempotency
 from shared.tables import BatchRow
 
 STAGE, GROUP, LANE = "archive", "all", "bulk"

@@ -17,7 +17,8 @@ from shared.asked import Asked
 from shared.audit import Actor
 from shared.catalog import PIPELINES, Pipeline
 from shared.errors import PipelineUnavailable, StorageUnavailable
-from shared.jobs import Idempotency, NewArtifact, NewJob, NewWebhook
+from shared.idempotency import Idempotency, forget_keys, repeated
+from shared.job_types import NewArtifact, NewJob, NewWebhook
 
 IMAGE = "image"  # the artifact's name
 
@@ -95,9 +96,9 @@ def _insert(services: Services, new: NewJob, idempotency: Idempotency | None, by
     """Insert the row; the id of another job if its request came first."""
     while not jobs.create(services.db, new, services.settings.redispatch_s, idempotency, by):
         assert idempotency is not None
-        if first := jobs.repeated(services.db, idempotency):
+        if first := repeated(services.db, idempotency):
             return first
-        jobs.forget_keys(services.db)  # the key is older than a day and its row still in the way
+        forget_keys(services.db)  # the key is older than a day and its row still in the way
     return None
 
 

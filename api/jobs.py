@@ -24,8 +24,9 @@ from shared import images, jobs, messages, retention
 from shared.asked import clean_filename
 from shared.audit import Actor
 from shared.errors import JobFinished, NotFound
+from shared.idempotency import repeated
 from shared.ids import new_id
-from shared.jobs import NewJob
+from shared.job_types import NewJob, again
 from shared.language import detect
 from shared.lifecycle import first_stage
 from shared.schemas import Job, JobList
@@ -66,7 +67,7 @@ def submit(header: SubmitHeaders, form: SubmitForm) -> Response:
     info.check_frame(form.frame)
     require(room, form.pipeline)
     key = repeat_key(owner(), header.idempotency_key, form, info) if header.idempotency_key else None
-    job_id = jobs.repeated(room.db, key) if key else None
+    job_id = repeated(room.db, key) if key else None
     status = 200
     if job_id is None:
         new = _new_job(form, info)
@@ -127,7 +128,7 @@ def rerun(path: JobPath, header: PreferHeader) -> Response:
     if row.message_of is not None:
         raise NotFound("A message has no picture to run again; send it again instead.")
     require(room, row.pipeline)
-    new = jobs.again(row, new_id())
+    new = again(row, new_id())
     job_id = enter(room, new, room.storage.get(f"{row.id}/{IMAGE}"))
     return accepted(room, job_id, 202, header.prefer)
 

@@ -18,8 +18,9 @@ from api.views import show
 from shared import jobs, messages
 from shared.catalog import PIPELINES
 from shared.errors import MessageRefused, NotFound
+from shared.idempotency import Idempotency, repeated
 from shared.ids import new_id
-from shared.jobs import Idempotency, NewJob
+from shared.job_types import NewJob
 from shared.language import detect
 from shared.schemas import Job, JobList, MessageRequest
 
@@ -39,7 +40,7 @@ def send(path: JobPath, header: SubmitHeaders, body: MessageRequest) -> Response
     room = services()
     root = row_of(room, path.job_id)
     key = _repeat_key(header.idempotency_key, path.job_id, body)
-    message_id = jobs.repeated(room.db, key) if key else None
+    message_id = repeated(room.db, key) if key else None
     if message_id is not None:
         return accepted(room, message_id, 200, header.prefer)
     lang, most = body.lang or detect(body.text), room.settings.max_messages
@@ -80,7 +81,7 @@ def _enter(room: Services, new: NewJob, key: Idempotency | None) -> str:
     """
     room.pressure.admit_job()
     if not jobs.create(room.db, new, room.settings.redispatch_s, key, actor()):
-        first = jobs.repeated(room.db, key) if key else None
+        first = repeated(room.db, key) if key else None
         if first is None:
             raise MessageRefused("Another message was faster, and is still being answered.")
         return first

@@ -21,15 +21,16 @@ from shared import jobs, pauses
 from shared.audit import Actor
 from shared.catalog import PIPELINES
 from shared.errors import FieldProblem, InvalidRequest, NotFound
+from shared.idempotency import IDEMPOTENCY_S, Idempotency, repeated
 from shared.ids import new_id
-from shared.jobs import Idempotency
+from shared.job_types import again
 from shared.lifecycle import Status
 from shared.operate_schemas import LaneOrAll, Pause, PauseList, PauseRequest, Requeued, RequeueRequest
 from shared.tables import JobRow, PauseRow
 
 AT_ONCE = 50  # failed jobs that one request runs again
 MOST_AGE = timedelta(
-    seconds=jobs.IDEMPOTENCY_S
+    seconds=IDEMPOTENCY_S
 )  # by its key a failed job goes again once, and keys live this long
 
 log = structlog.get_logger(__name__)
@@ -107,13 +108,13 @@ def requeue(body: RequeueRequest) -> Response:
 def _run_again(room: Services, row: JobRow) -> str | None:
     """The new job's id; None when it was run again before, or its picture is gone."""
     key = Idempotency(sha256_of(f"requeue {row.id}"), sha256_of(row.id))
-    if jobs.repeated(room.db, key):
+    if repeated(room.db, key):
         return None
     try:
         picture = room.storage.get(f"{row.id}/{IMAGE}")
     except NotFound:
         return None
-    new, by = jobs.again(row, new_id()), known_key()
+    new, by = again(row, new_id()), known_key()
     entered = enter(room, new, picture, key, by=Actor(by.id, row.owner) if by else None)
     return entered if entered == new.id else None
 

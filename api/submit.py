@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field, WithJsonSchema
 from api.checked import validate
 from api.multipart import Upload, read_form, whole
 from shared.asked import Asked
+from shared.idempotency import Idempotency
 from shared.images import ImageInfo
-from shared.jobs import Idempotency
 
 
 class SubmitForm(Asked):

@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 from shared import audit, jobs
 from shared.audit import Actor
 from shared.batch_life import BatchEvent, BatchStatus, batch_sources, batch_target
-from shared.database import Database, now_us
+from shared.database import SECOND, Database, now_us
 from shared.errors import AttemptsExhausted, IdempotencyConflict, ServiceError, StaleAttempt
+from shared.idempotency import IDEMPOTENCY_S, Idempotency
 from shared.ids import new_id
-from shared.jobs import IDEMPOTENCY_S, SECOND, Idempotency, NewJob
+from shared.job_types import NewJob
 from shared.lifecycle import Event, Status, first_stage, sources
 from shared.pauses import archives_unpaused
 from shared.tables import BatchRow, JobRow, RejectedRow

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from shared.batch_life import BatchStatus
-from shared.database import Database, now_us
-from shared.jobs import LONGEST_DOUBLING, SECOND
+from shared.database import SECOND, Database, now_us
+from shared.jobs import LONGEST_DOUBLING
 from shared.lifecycle import Status
 from shared.queue import LANES
 from shared.settings import Settings

@@ -16,6 +16,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 T = TypeVar("T")
 
+SECOND = 1_000_000  # in now_us()
 DEADLOCKS = (1213, 1205)  # MySQL: deadlock found, lock wait time-out
 DEADLOCK_TRIES = 8
 

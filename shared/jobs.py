@@ -5,7 +5,6 @@ the broker delivers twice, workers come back from the dead, people cancel. What 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 from sqlalchemy import Table, bindparam, case, delete, func, insert, literal, or_, select, update
@@ -14,17 +13,17 @@ from sqlalchemy.orm import Session
 
 from shared import audit, webhooks
 from shared.audit import Actor
-from shared.database import Database, now_us
-from shared.errors import AttemptsExhausted, IdempotencyConflict, NotFound, StageError, fault_slugs
+from shared.database import SECOND, Database, now_us
+from shared.errors import AttemptsExhausted, NotFound, fault_slugs
+from shared.idempotency import Idempotency, keep_key
 from shared.ids import new_id
-from shared.lifecycle import TERMINAL, Event, Status, first_stage, sources, target
+from shared.job_types import Claim, NewArtifact, NewJob, Outcome
+from shared.lifecycle import TERMINAL, Event, Status, sources, target
 from shared.pauses import ALL, unpaused
 from shared.queue import LANES
 from shared.schemas import Warning
 from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow, ReviewRow, WebhookRow
 
-SECOND = 1_000_000  # microseconds
-IDEMPOTENCY_S = 24 * 3600
 STEP = 500  # jobs that one transaction ends or makes due
 LONGEST_DOUBLING = 6  # a queued job is dispatched again at least every 2**6 x redispatch_s
 
@@ -36,93 +35,6 @@ LOST_EXPLANATION = Warning(
 JOBS = cast(Table, JobRow.__table__)
 ATTEMPTS = cast(Table, AttemptRow.__table__)
 ARTIFACTS = cast(Table, ArtifactRow.__table__)
-
-
-@dataclass(frozen=True)
-class NewArtifact:
-    name: str
-    media_type: str
-    sha256: str
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class NewWebhook:
-    """Who is told of a job's end, and with `stages` of every stage's end too."""
-
-    url: str
-    stages: bool
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """What a submit fixes for good."""
-
-    id: str
-    pipeline: str
-    question: str
-    lang: str
-    stage: str
-    answered: bool
-    owner: str = ""
-    lane: str = "interactive"
-    external: bool = True
-    explain: str | None = None  # None: no explanation
-    frame: int | None = None  # of a multi-frame picture, from 1; None: the first
-    retry_of: str | None = None
-    message_of: str | None = None  # the job that this one asks about again
-    turn: int | None = None  # its number there, from 1
-    age: int | None = None
-    sex: str | None = None
-    site: str | None = None
-    client_metadata: dict[str, Any] | None = None
-    filename: str | None = None
-    media_type: str | None = None
-    sha256: str | None = None
-    size_bytes: int | None = None
-    width: int | None = None
-    height: int | None = None
-    artifacts: tuple[NewArtifact, ...] = ()
-    expires_in_s: float | None = None
-    webhook: NewWebhook | None = None
-    batch_id: str | None = None
-    entry: int | None = None  # its number in the archive
-    entry_name: str | None = None
-    custom_id: str | None = None
-    true_label: str | None = None
-
-
-@dataclass(frozen=True)
-class Idempotency:
-    """Hashes of the client's key and of everything that the request holds."""
-
-    key_sha256: str
-    content_sha256: str
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The jobs that a message won; whoever holds `id` may write them until the lease ends."""
-
-    id: str
-    stage: str
-    jobs: tuple[JobRow, ...]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one attempt ended, and what it found."""
-
-    job_id: str
-    claim_id: str
-    event: Event  # ADVANCE, FINISH, RETRY, FAIL or RELEASE
-    values: dict[str, Any] = field(default_factory=dict)  # result columns
-    artifacts: tuple[NewArtifact, ...] = ()
-    stage: str | None = None  # the next one, for ADVANCE
-    lane: str = "interactive"  # of the job, for the dispatch that follows
-    group: str = "all"  # likewise
-    error: StageError | None = None
-    pause_s: float = 0.0  # before a retry, or how long a released job is parked
 
 
 def _beside(column: Any) -> Any:
@@ -168,14 +80,7 @@ def create(
             audit.add(session, by, "submit", [new.id])
             audit.add(session, by, "message", [new.message_of] if new.message_of else [])
         if idempotency:
-            # A key that the sweeper has not forgotten yet, though its 24 hours are over, may be used again.
-            session.execute(
-                delete(IdempotencyRow).where(
-                    IdempotencyRow.key_sha256 == idempotency.key_sha256,
-                    IdempotencyRow.created_at <= now - IDEMPOTENCY_S * SECOND,
-                )
-            )
-            session.execute(insert(IdempotencyRow).values(job_id=new.id, created_at=now, **vars(idempotency)))
+            keep_key(session, idempotency, new.id, now)
 
     try:
         db.write(work)
@@ -191,20 +96,6 @@ def _lock_unerased(session: Session, job_id: str) -> None:
     kept = select(JobRow.id).where(JobRow.id == job_id, JobRow.erased_at.is_(None)).with_for_update()
     if session.scalar(kept) is None:
         raise NotFound("The job was erased.")
-
-
-# What a job keeps when it is run again; the old deadline is not the new one's.
-KEPT = (
-    "owner", "pipeline", "question", "lang", "answered", "external", "explain", "frame", "age", "sex", "site",
-    "client_metadata", "filename", "media_type", "sha256", "size_bytes", "width", "height", "entry_name", "custom_id",
-    "true_label",
-)  # fmt: skip
-
-
-def again(row: JobRow, new_id: str, *, lane: str = "interactive") -> NewJob:
-    """The same as a new job, without its picture."""
-    kept = {name: getattr(row, name) for name in KEPT} | {"question": row.question or ""}
-    return NewJob(id=new_id, retry_of=row.id, stage=first_stage(), lane=lane, **kept)
 
 
 def insert_many(session: Session, new: Sequence[NewJob]) -> None:
@@ -228,26 +119,6 @@ def _queued(new: NewJob, now: int) -> dict[str, Any]:
     row["deadline_at"] = None if new.expires_in_s is None else now + int(new.expires_in_s * SECOND)
     del row["artifacts"], row["expires_in_s"], row["webhook"]
     return row
-
-
-def repeated(db: Database, idempotency: Idempotency) -> str | None:
-    """The job that this key made within 24 hours, if any.
-
-    Raises: IdempotencyConflict if it was made by a request with other content
-    """
-
-    def work(session: Session) -> IdempotencyRow | None:
-        return session.scalar(
-            select(IdempotencyRow).where(
-                IdempotencyRow.key_sha256 == idempotency.key_sha256,
-                IdempotencyRow.created_at > now_us() - IDEMPOTENCY_S * SECOND,
-            )
-        )
-
-    row = db.read(work)
-    if row and row.content_sha256 != idempotency.content_sha256:
-        raise IdempotencyConflict()
-    return row.job_id if row else None
 
 
 def claim(
@@ -665,17 +536,5 @@ def erase(db: Database, job_id: str, by: Actor) -> bool:
         webhooks.forget(session, job_id)
         audit.add(session, by, "erase", gone)
         return True
-
-    return db.write(work)
-
-
-def forget_keys(db: Database) -> int:
-    """Drop idempotency keys older than 24 hours."""
-
-    def work(session: Session) -> int:
-        gone = session.execute(
-            delete(IdempotencyRow).where(IdempotencyRow.created_at < now_us() - IDEMPOTENCY_S * SECOND)
-        )
-        return int(gone.rowcount)  # type: ignore[attr-defined]
 
     return db.write(work)

@@ -16,7 +16,7 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, Select, delete, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from shared.database import Database, now_us
+from shared.database import SECOND, Database, now_us
 from shared.errors import NotFound
 from shared.ids import new_id
 from shared.tables import KeyRow, SessionRow
@@ -25,7 +25,6 @@ SCOPES = ("submit", "read", "review", "admin")
 KEY_PREFIX, SESSION_PREFIX = "mq_", "mqs_"
 TOKEN = re.compile(r"mqs?_[A-Za-z0-9_-]{43}")
 OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-SECOND = 1_000_000  # microseconds
 FRESH_S = 5.0  # how long a process may go on believing in a key: the longest time that a revocation takes
 REMEMBERED = 4096  # tokens per process, unknown ones included
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import Database
 from shared.errors import AnswerRejected, MessageRefused
-from shared.jobs import NewJob
+from shared.job_types import NewJob
 from shared.lifecycle import TERMINAL, Status
 from shared.tables import JobRow
 

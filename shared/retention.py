@@ -9,12 +9,11 @@ from sqlalchemy import literal, select
 
 from shared import batches, jobs
 from shared.audit import RETENTION, Actor
-from shared.database import Database, now_us
+from shared.database import SECOND, Database, now_us
 from shared.storage import Storage
 from shared.tables import BatchRow, JobRow, UploadRow
 
 DAY_S = 24 * 3600.0  # longer than any writer is between its blobs and their row
-SECOND = 1_000_000  # microseconds
 AT_ONCE = 100
 
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from shared.jobs import Outcome
+from shared.job_types import Outcome
 from shared.lifecycle import TERMINAL, target
 from shared.settings import Settings
 from shared.tables import JobRow

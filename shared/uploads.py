@@ -10,13 +10,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from shared.database import Database, now_us
+from shared.database import SECOND, Database, now_us
 from shared.errors import NotFound, StorageUnavailable, TooManyRequests, UploadLocked
 from shared.ids import new_id
 from shared.storage import Storage
 from shared.tables import BatchRow, UploadRow
 
-SECOND = 1_000_000  # microseconds
 LOCK_S = 15.0  # without a renewal the lock is free: whoever held it is dead, or its connection is
 AT_ONCE = 100  # rows that one sweep forgets
 

@@ -14,13 +14,12 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from shared.database import Database, now_us
+from shared.database import SECOND, Database, now_us
 from shared.errors import NotFound
 from shared.ids import new_id
 from shared.lifecycle import TERMINAL, Event
 from shared.tables import AttemptRow, DeliveryRow, DeliveryTryRow, JobRow, WebhookRow
 
-SECOND = 1_000_000  # microseconds
 # Pauses after the first nine tries: the tenth comes two hours after the first.
 PAUSES_S = (5.0, 15.0, 45.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3115.0)
 TRIES = len(PAUSES_S) + 1

@@ -12,8 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shared.batch_life import BatchStatus
-from shared.database import Database, now_us
-from shared.jobs import LONGEST_DOUBLING, SECOND
+from shared.database import SECOND, Database, now_us
+from shared.jobs import LONGEST_DOUBLING
 from shared.lifecycle import Status
 from shared.pauses import ALL, paused_pipelines
 from shared.queue import LARGEST_MESSAGE, queue_name

@@ -14,6 +14,7 @@ from migrations import upgrade
 from shared import jobs
 from shared.database import Database, connect
 from shared.ids import new_id
+from shared.job_types import NewJob
 from shared.settings import Settings
 from shared.tables import Row
 from tests.servers import MariaDB, Redis
@@ -124,14 +125,14 @@ def settings(database_url: str, broker: Redis, tmp_path: Path) -> Callable[..., 
 
 
 @pytest.fixture
-def job_factory(database: Database) -> Callable[..., jobs.NewJob]:
+def job_factory(database: Database) -> Callable[..., NewJob]:
     """`job_factory(question="…")` stores a queued job and answers with what it was made of, id included.
 
     `redispatch_s` is how long the sweeper leaves it alone.
     """
 
-    def make(*, redispatch_s: float = 30.0, **overrides: Any) -> jobs.NewJob:
-        plain = jobs.NewJob(
+    def make(*, redispatch_s: float = 30.0, **overrides: Any) -> NewJob:
+        plain = NewJob(
             id=new_id(),
             pipeline="skin",
             question="What is this?",

@@ -34,7 +34,7 @@ from api.services import Services
 from migrations import upgrade
 from shared import batches, jobs, keys, logs, pauses, uploads
 from shared.ids import new_id
-from shared.jobs import NewArtifact, NewJob
+from shared.job_types import NewArtifact, NewJob, NewWebhook
 from shared.settings import Settings
 from tests.api.batching import pictures, zipped
 from tests.api.driving import JPEG, Worker, write_model
@@ -126,7 +126,7 @@ class Things:
         new = NewJob(
             id=job_id, owner=OWNER, pipeline="skin", question="?", lang="en", stage="vision", answered=True,
             artifacts=(NewArtifact("image", "image/jpeg", "0" * 64, size),), media_type="image/jpeg", sha256="0" * 64,
-            size_bytes=size, width=60, height=45, webhook=jobs.NewWebhook("https://example.org/", False),
+            size_bytes=size, width=60, height=45, webhook=NewWebhook("https://example.org/", False),
         )  # fmt: skip
         assert jobs.create(self._rooms.db, new, 30)
         if ended:

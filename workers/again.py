@@ -8,14 +8,14 @@ from functools import partial
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from shared import batches, images, jobs
+from shared import batches, images
 from shared.availability import Availability
 from shared.batches import NewRejected
 from shared.catalog import PIPELINES
 from shared.database import Database
 from shared.errors import NotFound, PipelineUnavailable, RequestError
 from shared.ids import entry_id
-from shared.jobs import NewArtifact
+from shared.job_types import NewArtifact, again
 from shared.lifecycle import Status
 from shared.storage import Storage
 from shared.tables import BatchRow, JobRow
@@ -60,7 +60,7 @@ class Again:
         except RequestError as error:
             name = old.entry_name or old.filename or old.id
             return Made(NewRejected(entry, name, error.slug, error.detail))
-        new = jobs.again(old, entry_id(self._row.id, entry), lane="bulk")
+        new = again(old, entry_id(self._row.id, entry), lane="bulk")
         stored = NewArtifact(
             IMAGE, images.media_type(picture), hashlib.sha256(picture).hexdigest(), len(picture)
         )

@@ -9,7 +9,7 @@ import structlog
 from shared import retention
 from shared.database import Database
 from shared.errors import StorageUnavailable
-from shared.jobs import NewArtifact
+from shared.job_types import NewArtifact
 from shared.storage import Storage
 
 log = structlog.get_logger(__name__)

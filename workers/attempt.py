@@ -17,7 +17,7 @@ from shared.clock import LONGEST_PAUSE_S
 from shared.database import Database
 from shared.errors import StageError, TransientError, UnexpectedFault
 from shared.figures import Figures
-from shared.jobs import Claim, NewArtifact, Outcome
+from shared.job_types import Claim, NewArtifact, Outcome
 from shared.lifecycle import Event, next_stage
 from shared.logs import bound
 from shared.queue import Dispatcher, Hints

@@ -10,7 +10,7 @@ from shared import batches
 from shared.batches import NewRejected
 from shared.database import Database
 from shared.errors import StaleAttempt
-from shared.jobs import NewJob
+from shared.job_types import NewJob
 from shared.lifecycle import first_stage
 from shared.queue import Hints
 from shared.settings import Settings

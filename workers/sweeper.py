@@ -10,6 +10,7 @@ from shared import audit, batches, clock, jobs, keys, retention, uploads
 from shared.catalog import PIPELINES
 from shared.database import Database
 from shared.figures import Figures
+from shared.idempotency import forget_keys
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.storage import PARTS, Storage
@@ -89,7 +90,7 @@ class Sweeper:
         return len(waiting) + len(archives) + filled
 
     def _forget(self) -> None:
-        jobs.forget_keys(self._db)
+        forget_keys(self._db)
         batches.forget_keys(self._db)
         keys.forget_sessions(self._db)
         uploads.expire(self._db, self._storage)

@@ -22,7 +22,7 @@ from shared.errors import (
 )
 from shared.ids import entry_id
 from shared.images import Limits
-from shared.jobs import NewArtifact, NewJob
+from shared.job_types import NewArtifact, NewJob
 from shared.language import detect
 from shared.lifecycle import first_stage
 from shared.storage import Storage

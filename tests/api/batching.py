@@ -17,7 +17,7 @@ from shared.batches import NewRejected
 from shared.catalog import PIPELINES
 from shared.errors import ServiceError
 from shared.ids import new_id
-from shared.jobs import NewJob, Outcome
+from shared.job_types import NewJob, Outcome
 from shared.lifecycle import Event
 from shared.tables import JobRow
 from tests.api.driving import jpeg

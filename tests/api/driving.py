@@ -22,7 +22,7 @@ from shared import jobs
 from shared.cards import Architecture, ModelCard, Preprocess, save_card
 from shared.catalog import PIPELINES
 from shared.database import Database
-from shared.jobs import Claim, Outcome
+from shared.job_types import Claim, Outcome
 from shared.lifecycle import Event
 from shared.settings import Settings
 
@@ -196,7 +196,7 @@ class Waits:
             assert self._change.wait_for(lambda: self._begun >= number, PATIENCE_S)
 
 
-def version_of(claim: jobs.Claim) -> int:
+def version_of(claim: Claim) -> int:
     return claim.jobs[0].version
 
 

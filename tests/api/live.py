@@ -18,6 +18,7 @@ from shared.cards import Architecture, ModelCard, Preprocess, save_card
 from shared.catalog import SKIN_LABELS
 from shared.database import Database, connect
 from shared.errors import ImageFailed
+from shared.job_types import Claim, NewArtifact, Outcome
 from shared.lifecycle import Event, Status
 from shared.settings import Settings
 from shared.tables import BatchRow, JobRow
@@ -162,7 +163,7 @@ class Live:
         wanted = select(JobRow.id).where(JobRow.status == Status.QUEUED.value, JobRow.message_of.is_not(None))
         return list(self.db.read(lambda session: session.scalars(wanted).all()))
 
-    def see(self, job_id: str, artifacts: tuple[jobs.NewArtifact, ...] = (), **found: Any) -> None:
+    def see(self, job_id: str, artifacts: tuple[NewArtifact, ...] = (), **found: Any) -> None:
         """The vision stage, with more columns if given; fails if the test wants it so."""
         model = {"name": "skin", "version": "test", "sha256": SHA256}
         values = {"findings": findings(), "model": model, "warnings": self.warnings} | found
@@ -174,20 +175,20 @@ class Live:
         else:
             self._record(job_id, "vision", Event.FINISH, values)
 
-    def finish(self, job_id: str, claim: jobs.Claim | None = None) -> None:
+    def finish(self, job_id: str, claim: Claim | None = None) -> None:
         """The answer stage, of a claim if it was taken before."""
         self._write(claim or self.claim(job_id, "answer"), Event.FINISH, {"answer": self.answer})
 
     def _record(self, job_id: str, at: str, event: Event, values: dict[str, Any], **more: Any) -> None:
         self._write(self.claim(job_id, at), event, values, **more)
 
-    def claim(self, job_id: str, at: str) -> jobs.Claim:
+    def claim(self, job_id: str, at: str) -> Claim:
         """Take a job as a worker does, and tell whoever waits."""
         claim = jobs.claim(self.db, [job_id], at, "test", lease_s=30, limit_s=60)
         self.rooms.hints.publish({job.id: job.version for job in claim.jobs})
         return claim
 
-    def _write(self, claim: jobs.Claim, event: Event, values: dict[str, Any], **more: Any) -> None:
-        outcomes = [jobs.Outcome(job.id, claim.id, event, values, **more) for job in claim.jobs]
+    def _write(self, claim: Claim, event: Event, values: dict[str, Any], **more: Any) -> None:
+        outcomes = [Outcome(job.id, claim.id, event, values, **more) for job in claim.jobs]
         written = jobs.record(self.db, outcomes, max_attempts=3, redispatch_s=30)
         self.rooms.hints.publish(written)

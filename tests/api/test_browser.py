@@ -20,7 +20,7 @@ from api.client import Client
 from deploy.drawn import jpeg
 from shared import keys
 from shared.drafts import Draft
-from shared.jobs import NewArtifact
+from shared.job_types import NewArtifact
 from shared.queue import Hints
 from shared.tables import JobRow
 from tests.api.browsing import Visitor

@@ -9,6 +9,7 @@ from typer.testing import Result
 
 from shared import jobs
 from shared.errors import UnexpectedFault
+from shared.job_types import Outcome
 from shared.lifecycle import Event
 from tests.api.live import Live
 from tests.api.test_cli import image, live, medq, sqlite
@@ -54,7 +55,7 @@ def test_draining_waits_for_what_runs(medq: Medq, live: Live, image: str) -> Non
             break
         threading.Event().wait(0.01)
     assert not drained
-    outcome = jobs.Outcome(job_id, claim.id, Event.ADVANCE, stage="answer")
+    outcome = Outcome(job_id, claim.id, Event.ADVANCE, stage="answer")
     assert jobs.record(live.db, [outcome], max_attempts=3, redispatch_s=30)
     thread.join(60)
     assert drained[0].exit_code == 0, drained[0].stderr
@@ -65,7 +66,7 @@ def test_draining_waits_for_what_runs(medq: Medq, live: Live, image: str) -> Non
 def test_requeueing_says_how_many_go_again(medq: Medq, live: Live, image: str) -> None:
     waiting, failed = submitted(medq, image), submitted(medq, image)
     claim = live.claim(failed, "vision")
-    outcome = jobs.Outcome(failed, claim.id, Event.FAIL, error=UnexpectedFault())
+    outcome = Outcome(failed, claim.id, Event.FAIL, error=UnexpectedFault())
     assert jobs.record(live.db, [outcome], max_attempts=3, redispatch_s=30)
     done = medq("requeue", "--failed", "1", "--json")
     assert done.exit_code == 0, done.stderr

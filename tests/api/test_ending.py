@@ -3,7 +3,7 @@ from flask.testing import FlaskClient
 
 from api.services import Services
 from shared import jobs
-from shared.jobs import NewArtifact
+from shared.job_types import NewArtifact, Outcome
 from shared.lifecycle import Event
 from tests.api.driving import (
     FINDINGS,
@@ -24,7 +24,7 @@ def test_cancel_ends_a_job_once(client: FlaskClient, worker: Worker) -> None:
     canceled = client.post(f"/v1/jobs/{job_id}/cancel").get_json()
     assert (canceled["status"], canceled["error"]) == ("canceled", None)
     assert_problem(client.post(f"/v1/jobs/{job_id}/cancel"), 409, "job-finished")
-    outcome = jobs.Outcome(job_id, claim.id, Event.FINISH)
+    outcome = Outcome(job_id, claim.id, Event.FINISH)
     assert jobs.record(worker.db, [outcome], max_attempts=3, redispatch_s=30) == {}
 
 

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from shared import jobs
 from shared.database import Database
-from shared.jobs import Outcome
+from shared.job_types import Outcome
 from shared.lifecycle import Event
 from shared.tables import JobRow
 from tests.api.driving import ANSWER, ONE_DATABASE, Worker, assert_problem, get, submitted

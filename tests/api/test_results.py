@@ -19,7 +19,7 @@ from api.table import Columns, defused, table
 from shared.batches import NewRejected
 from shared.database import Database
 from shared.errors import ImageFailed
-from shared.jobs import NewArtifact
+from shared.job_types import NewArtifact
 from tests.api.batching import Hands, accepted, findings, post_batch, zipped
 from tests.api.driving import ANSWER, ONE_DATABASE, assert_problem, jpeg
 

@@ -19,7 +19,7 @@ from shared import batches
 from shared.batches import NewBatch
 from shared.database import Database, connect
 from shared.ids import entry_id, new_id
-from shared.jobs import NewJob
+from shared.job_types import NewJob
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.storage import open_storage

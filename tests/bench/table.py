@@ -26,7 +26,8 @@ from shared import batches, jobs, window
 from shared.batches import NewBatch
 from shared.database import Database
 from shared.ids import entry_id, new_id
-from shared.jobs import ARTIFACTS, ATTEMPTS, JOBS, NewArtifact, NewJob, Outcome
+from shared.job_types import NewArtifact, NewJob, Outcome
+from shared.jobs import ARTIFACTS, ATTEMPTS, JOBS
 from shared.lifecycle import Event
 from shared.settings import Settings
 from shared.tables import BatchRow

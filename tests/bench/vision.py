@@ -22,8 +22,9 @@ from deploy.drawn import jpeg
 from migrations import upgrade
 from shared import jobs
 from shared.catalog import PIPELINES
-from shared.database import Database, connect
+from shared.database import SECOND, Database, connect
 from shared.ids import new_id
+from shared.job_types import NewJob
 from shared.queue import Dispatcher
 from shared.settings import ROOT, Settings, environment_with
 from shared.storage import open_storage
@@ -71,7 +72,7 @@ def queued_jobs(
     storage = open_storage(settings.storage_location)
     ids = []
     for data in pictures:
-        job = jobs.NewJob(
+        job = NewJob(
             id=new_id(), pipeline=pipeline, question="", lang="en", stage="vision", answered=False, lane=lane
         )
         storage.put(f"{job.id}/image", data)
@@ -136,7 +137,7 @@ def worked(
     while (row := db.read(lambda session: session.execute(ended).one()))[0] < len(ids):
         time.sleep(0.2)
     spent = sum(worker.cpu_times()[:2]) - before
-    return len(ids) / (row[1] / jobs.SECOND - began), 1000 * spent / len(ids)
+    return len(ids) / (row[1] / SECOND - began), 1000 * spent / len(ids)
 
 
 def bench(console: Console, models: Path, scratch: Path, pipeline: str = "skin") -> None:

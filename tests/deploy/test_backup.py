@@ -16,6 +16,7 @@ from shared import audit, jobs
 from shared.audit import Actor
 from shared.database import Database, connect
 from shared.ids import new_id
+from shared.job_types import NewJob
 from shared.settings import ROOT
 from shared.storage import open_storage
 from shared.tables import AuditBlockRow, JobRow, Row
@@ -50,7 +51,7 @@ def house(mariadb_server: MariaDB, tmp_path: Path) -> Iterator[tuple[Database, P
 def fill(db: Database, blobs: Path) -> None:
     job_id = new_id()
     open_storage(str(blobs)).put(f"{job_id}/image", bytes(range(256)) * 40)
-    new = jobs.NewJob(id=job_id, pipeline="skin", question=QUESTION, lang="ko", stage="vision", answered=True)
+    new = NewJob(id=job_id, pipeline="skin", question=QUESTION, lang="ko", stage="vision", answered=True)
     assert jobs.create(db, new, 30, by=Actor("key", "lab"))
     values = {"findings": [{"label": "mel", "probability": 0.1 + 0.2}]}
     db.write(lambda session: session.execute(update(JobRow).values(values)))

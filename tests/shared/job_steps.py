@@ -8,7 +8,7 @@ from shared import jobs
 from shared.database import Database
 from shared.errors import OutOfMemory
 from shared.ids import new_id
-from shared.jobs import Claim, NewArtifact, Outcome
+from shared.job_types import Claim, NewArtifact, Outcome
 from shared.lifecycle import Event, Status
 from shared.tables import AttemptRow, JobRow
 

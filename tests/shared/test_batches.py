@@ -11,8 +11,9 @@ from shared import batches, jobs
 from shared.batches import Counts, NewBatch, NewRejected
 from shared.database import Database
 from shared.errors import BrokenArchive, IdempotencyConflict, StaleAttempt
+from shared.idempotency import Idempotency
 from shared.ids import entry_id, new_id
-from shared.jobs import Idempotency, NewArtifact, NewJob
+from shared.job_types import NewArtifact, NewJob, Outcome
 from shared.tables import BatchRow, JobRow
 
 IMAGE = NewArtifact("image", "image/jpeg", "0" * 64, 1)
@@ -264,7 +265,7 @@ def test_a_bulk_job_that_advances_gets_in_line_at_once_and_a_persons_is_given_ti
     for lane in ("bulk", "interactive"):
         job = job_factory(lane=lane)
         held = jobs.claim(database, [job.id], "vision", "w", lease_s=30, limit_s=60)
-        outcome = jobs.Outcome(job.id, held.id, jobs.Event.ADVANCE, stage="answer", lane=lane)
+        outcome = Outcome(job.id, held.id, jobs.Event.ADVANCE, stage="answer", lane=lane)
         jobs.record(database, [outcome], max_attempts=3, redispatch_s=30)
         stored = database.read(lambda s, one=job.id: s.get_one(JobRow, one))
         assert (stored.due_at > stored.not_before) == (lane == "interactive")

@@ -10,7 +10,7 @@ from shared.batches import NewBatch
 from shared.database import Database
 from shared.errors import OutOfMemory
 from shared.ids import new_id
-from shared.jobs import Claim, NewJob, Outcome
+from shared.job_types import Claim, NewJob, Outcome
 from shared.lifecycle import Event
 from shared.settings import Settings
 from shared.tables import BatchRow, JobRow

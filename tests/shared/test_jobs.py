@@ -7,10 +7,11 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from shared import jobs
-from shared.database import Database, now_us
+from shared.database import SECOND, Database, now_us
 from shared.errors import IdempotencyConflict, LanguageModelUnavailable, OutOfMemory
+from shared.idempotency import IDEMPOTENCY_S, Idempotency, forget_keys, repeated
 from shared.ids import new_id
-from shared.jobs import SECOND, Idempotency, Outcome
+from shared.job_types import NewJob, Outcome
 from shared.lifecycle import TERMINAL, TRANSITIONS, Event, Status
 from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow, JobRow
 from tests.shared.job_steps import (
@@ -89,7 +90,7 @@ def test_a_new_job_waits_for_its_first_message(database: Database, job_factory) 
 
 
 def keyed(database: Database, content: str) -> tuple[str, bool]:
-    new = jobs.NewJob(new_id(), "skin", "q", "en", "vision", True)
+    new = NewJob(new_id(), "skin", "q", "en", "vision", True)
     return new.id, jobs.create(database, new, 30, Idempotency("k" * 64, content * 64))
 
 
@@ -97,31 +98,31 @@ def test_sixteen_submits_with_one_key_make_one_job(database: Database) -> None:
     with ThreadPoolExecutor(16) as pool:
         made = list(pool.map(lambda _: keyed(database, "c"), range(16)))
     (winner,) = [job_id for job_id, first in made if first]
-    assert jobs.repeated(database, Idempotency("k" * 64, "c" * 64)) == winner
+    assert repeated(database, Idempotency("k" * 64, "c" * 64)) == winner
     assert count(database, JobRow) == 1
 
 
 def test_a_key_with_other_content_is_a_conflict(database: Database) -> None:
     keyed(database, "c")
     with pytest.raises(IdempotencyConflict):
-        jobs.repeated(database, Idempotency("k" * 64, "d" * 64))
+        repeated(database, Idempotency("k" * 64, "d" * 64))
 
 
 def test_a_key_counts_for_a_day_whether_or_not_it_was_swept(database: Database) -> None:
     keyed(database, "c")
-    day_ago = now_us() - jobs.IDEMPOTENCY_S * SECOND
+    day_ago = now_us() - IDEMPOTENCY_S * SECOND
     database.write(lambda s: s.execute(update(IdempotencyRow).values(created_at=day_ago)))
-    assert jobs.repeated(database, Idempotency("k" * 64, "d" * 64)) is None
+    assert repeated(database, Idempotency("k" * 64, "d" * 64)) is None
     again, first = keyed(database, "d")
     assert first
-    assert jobs.repeated(database, Idempotency("k" * 64, "d" * 64)) == again
-    assert jobs.forget_keys(database) == 0
+    assert repeated(database, Idempotency("k" * 64, "d" * 64)) == again
+    assert forget_keys(database) == 0
 
 
 def test_old_keys_are_swept(database: Database) -> None:
     keyed(database, "c")
     database.write(lambda s: s.execute(update(IdempotencyRow).values(created_at=1)))
-    assert jobs.forget_keys(database) == 1
+    assert forget_keys(database) == 1
     assert count(database, IdempotencyRow) == 0
 
 

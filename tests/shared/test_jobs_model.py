@@ -14,7 +14,7 @@ from shared.audit import NOBODY
 from shared.database import connect
 from shared.errors import OutOfMemory
 from shared.ids import new_id
-from shared.jobs import Outcome
+from shared.job_types import NewJob, Outcome
 from shared.lifecycle import TERMINAL, Event, Status
 from shared.tables import AttemptRow, JobRow, Row
 
@@ -49,7 +49,7 @@ class Life(RuleBasedStateMachine):
                 connection.execute(table.delete())
         self.jobs = [Expected() for _ in range(3)]
         for job in self.jobs:
-            jobs.create(self.database, jobs.NewJob(job.id, "skin", "q", "en", "vision", True), 30)
+            jobs.create(self.database, NewJob(job.id, "skin", "q", "en", "vision", True), 30)
 
     def teardown(self) -> None:
         self.database.close()

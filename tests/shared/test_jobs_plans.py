@@ -12,7 +12,7 @@ from shared import batches, jobs, window
 from shared.audit import NOBODY
 from shared.database import Database
 from shared.ids import new_id
-from shared.jobs import Outcome
+from shared.job_types import Claim, Outcome
 from shared.lifecycle import Event, Status
 from shared.tables import JobRow
 from tests.shared.test_window import batch
@@ -93,7 +93,7 @@ def entered(database: Database, call: Callable[[], Any]) -> set[str]:
 def test_every_function_finds_its_jobs_by_an_index(database: Database, crowd: list[dict[str, Any]]) -> None:
     queued = [one["id"] for one in crowd if one["status"] == "queued" and one["stage"] == "vision"]
     held = next(one["claim_id"] for one in crowd if one["claim_id"])
-    won: list[jobs.Claim] = []
+    won: list[Claim] = []
 
     def claim(ids: list[str]) -> None:
         won.append(jobs.claim(database, ids, "vision", "worker", lease_s=30, limit_s=60))

@@ -11,7 +11,7 @@ from sqlalchemy import event, func, select, update
 
 from shared import jobs
 from shared.database import Database, is_deadlock
-from shared.jobs import NewArtifact, Outcome
+from shared.job_types import NewArtifact, Outcome
 from shared.lifecycle import Event, Status, next_stage
 from shared.tables import ArtifactRow, AttemptRow, JobRow
 

@@ -9,10 +9,11 @@ from sqlalchemy import event, select
 
 from shared import jobs
 from shared.audit import NOBODY
-from shared.database import Database
+from shared.database import SECOND, Database
 from shared.errors import AttemptsExhausted, OutOfMemory
+from shared.idempotency import Idempotency
 from shared.ids import new_id
-from shared.jobs import SECOND, Idempotency, Outcome
+from shared.job_types import NewJob, Outcome
 from shared.lifecycle import Event, Status
 from shared.tables import ArtifactRow, AttemptRow, IdempotencyRow
 from tests.shared.job_steps import (
@@ -183,7 +184,7 @@ def test_only_jobs_past_their_deadline_expire(database: Database, job_factory) -
 
 
 def test_erasing_leaves_the_bare_row(database: Database, job_factory) -> None:
-    new = jobs.NewJob(
+    new = NewJob(
         new_id(), "skin", "q", "en", "vision", True, age=45, sex="female", site="back", filename="mole.jpg",
         client_metadata={"ward": 3}, sha256="0" * 64, artifacts=(MASK,),
     )  # fmt: skip

@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 from shared import batches, jobs, pauses, window
 from shared.catalog import PIPELINES
 from shared.database import Database, now_us
+from shared.job_types import Outcome
 from shared.lifecycle import Event
 from shared.tables import JobRow
 from tests.shared.test_window import batch
@@ -75,7 +76,7 @@ def test_what_a_worker_has_begun_it_finishes(database: Database, job_factory: Ca
     claim = jobs.claim(database, [job_id], "vision", "worker", lease_s=30, limit_s=60)
     pauses.add(database, "all", "all", None)
     assert jobs.heartbeat(database, [claim.id], 30) == {claim.id: [job_id]}
-    outcome = jobs.Outcome(job_id, claim.id, Event.FINISH)
+    outcome = Outcome(job_id, claim.id, Event.FINISH)
     assert jobs.record(database, [outcome], max_attempts=3, redispatch_s=30)
 
 

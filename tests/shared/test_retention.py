@@ -15,7 +15,7 @@ from shared.batches import NewBatch, NewRejected
 from shared.database import Database, now_us
 from shared.errors import StorageUnavailable
 from shared.ids import new_id
-from shared.jobs import NewJob
+from shared.job_types import NewJob
 from shared.storage import PARTS, FolderStorage
 from shared.tables import BatchRow, JobRow, RejectedRow
 

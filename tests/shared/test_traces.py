@@ -18,7 +18,7 @@ from opentelemetry.trace import StatusCode
 
 from shared.errors import ImageFailed, LanguageModelUnavailable
 from shared.ids import new_id
-from shared.jobs import Outcome
+from shared.job_types import Outcome
 from shared.lifecycle import Event
 from shared.settings import ROOT, Settings
 from shared.tables import JobRow

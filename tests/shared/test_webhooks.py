@@ -11,7 +11,7 @@ from shared import jobs, webhooks
 from shared.audit import NOBODY
 from shared.database import Database, now_us
 from shared.errors import NotFound
-from shared.jobs import NewJob, NewWebhook
+from shared.job_types import NewJob, NewWebhook, Outcome
 from shared.lifecycle import Event
 from shared.tables import DeliveryRow, DeliveryTryRow, JobRow, WebhookRow
 from shared.webhooks import Due, Try
@@ -63,7 +63,7 @@ def test_the_end_of_a_job_makes_one_delivery(database: Database, job_factory: Ma
 def test_with_stages_every_advance_is_told_once(database: Database, job_factory: Make) -> None:
     new = job_factory(webhook=NewWebhook(URL, True))
     claim = jobs.claim(database, [new.id], "vision", "w", lease_s=30, limit_s=60)
-    outcome = jobs.Outcome(new.id, claim.id, Event.ADVANCE, stage="answer")
+    outcome = Outcome(new.id, claim.id, Event.ADVANCE, stage="answer")
     jobs.record(database, [outcome], max_attempts=3, redispatch_s=30)
     assert (webhooks.prepare(database), webhooks.prepare(database)) == (1, 0)
     jobs.cancel(database, new.id)

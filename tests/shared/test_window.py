@@ -10,7 +10,7 @@ from shared import batches, jobs, window
 from shared.batches import NewBatch
 from shared.database import Database
 from shared.ids import new_id
-from shared.jobs import Outcome
+from shared.job_types import Outcome
 from shared.lifecycle import Event
 from shared.tables import JobRow
 from tests.shared.test_batches import new_jobs

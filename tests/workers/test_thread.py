@@ -11,7 +11,7 @@ from shared import jobs, messages
 from shared.database import Database
 from shared.errors import AnswerRejected
 from shared.ids import new_id
-from shared.jobs import Outcome
+from shared.job_types import NewJob, Outcome
 from shared.lifecycle import Event
 from shared.messages import Thread
 from shared.tables import JobRow
@@ -134,9 +134,7 @@ def test_a_picture_that_cannot_be_read_is_not_read_for_a_message_either() -> Non
     assert answer["citations"] == []
 
 
-def test_the_thread_is_read_from_the_rows(
-    database: Database, job_factory: Callable[..., jobs.NewJob]
-) -> None:
+def test_the_thread_is_read_from_the_rows(database: Database, job_factory: Callable[..., NewJob]) -> None:
     first = job_factory(question="Is it bad?")
     claim = jobs.claim(database, [first.id], "vision", "test", lease_s=30, limit_s=60)
     values = {"findings": job().findings, "answer": {"text": "See a doctor."}}
