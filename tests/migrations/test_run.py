@@ -103,6 +103,9 @@ def test_an_upgrade_says_what_it_did_and_does_it_once(bare_url: str) -> None:
         "0006 reviews of jobs",
         "0007 explanations, and frames of multi-frame pictures",
         "0008 pauses of pipelines and lanes",
+        "0009 texts that an operator adds",
+        "0010 messages about jobs",
+        "0011 what language models cost",
     ]
     assert upgrade(bare_url) == []
 
