@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +109,8 @@ def test_python(
     place: Place, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place.folder)
-    exec(place.here(examples("python")[number]), {"__name__": "__main__"})
+    with ThreadPoolExecutor(1) as thread:  # Playwright leaves the main thread with a loop that runs
+        thread.submit(exec, place.here(examples("python")[number]), {"__name__": "__main__"}).result()
     assert "Melanoma" in capsys.readouterr().out
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fhir.resources.R4B.diagnosticreport import DiagnosticReport
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from sqlalchemy import select
 
 from api.client import Client
@@ -365,6 +365,23 @@ def test_the_report_is_for_paper_and_for_other_systems(done: Visitor) -> None:
     expect(done.page.locator(".print-only")).to_be_visible()
     done.shot("print")
     assert done.page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_a_job_that_ended_before_its_stream_opened_is_shown_whole(
+    visit: Visit, page_server: Live, mole: Path
+) -> None:
+    visitor = visit()
+
+    def end_first(route: Route) -> None:
+        job_id = route.request.url.split("/")[-2]
+        page_server.see(job_id)
+        page_server.finish(job_id)
+        route.continue_()
+
+    visitor.page.route("**/events", end_first)
+    visitor.send(mole)
+    expect(visitor.page.get_by_role("link", name=visitor.says("job.fhir"), exact=True)).to_be_visible()
+    expect(visitor.page.locator(".review h2")).to_be_visible()
 
 
 def layer(colour: tuple[int, int, int, int]) -> bytes:

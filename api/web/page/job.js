@@ -69,8 +69,9 @@ class JobView {
     const asks = found && now.status === "succeeded" && !now.message_of;
     fill(this.messages, [Boolean(asks)], () => asks && (this.thread = new Messages(now)).element);
     fill(this.review, [Boolean(found)], () => found && new Review(now, labels).element);
-    fill(this.actions, [now.id, Boolean(now.erased_at)], () => this.deeds(now, found));
-    fill(this.facts, [now.id, Boolean(now.erased_at)], () => facts(now));
+    // The stream may tell of the end before it tells of what was found.
+    fill(this.actions, [now.id, Boolean(now.erased_at), Boolean(found)], () => this.deeds(now, found));
+    fill(this.facts, [now.id, Boolean(now.erased_at), now.model, now.attempts], () => facts(now));
   }
 
   findings(now) {
