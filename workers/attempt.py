@@ -125,7 +125,7 @@ class Attempts:
         if len(ids) > 1:
             return self._deal(self._claim(ids))
         done = self._groups.submit(ids[0]).result()
-        return done if isinstance(done, int) else self._deal(done)
+        return done if isinstance(done, int) else self._deal(done, alone=True)
 
     def _together(self, ids: list[str]) -> list[int | Claim]:
         """Deal with several messages of one id; what is slow is left to the threads of their messages.
@@ -142,13 +142,14 @@ class Attempts:
         won = {job.id: replace(claim, jobs=(job,)) if job.id in slow else 1 for job in claim.jobs}
         return [won.pop(job_id, 0) for job_id in ids]
 
-    def _deal(self, claim: Claim) -> int:
+    def _deal(self, claim: Claim, *, alone: bool = False) -> int:
+        """Run and record what was claimed; `alone`: others that end now may share the transaction."""
         if not claim.jobs:
             return 0
         began, began_ns = time.monotonic(), time.time_ns()
         try:
             outcomes = self._run(claim)
-            if len(outcomes) == 1:
+            if alone:
                 written = {outcomes[0].job_id} if self._records.submit(outcomes[0]).result() else set()
             else:
                 written = set(self._record(outcomes))
