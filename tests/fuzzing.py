@@ -9,7 +9,6 @@ import logging
 import random
 import sys
 import tempfile
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,7 +26,6 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import negative_data_rejection
 from schemathesis.transport.serialization import Binary
-from werkzeug.serving import make_server
 
 from api.app import create_app
 from api.services import Services
@@ -39,6 +37,7 @@ from shared.settings import Settings
 from tests.api.batching import pictures, zipped
 from tests.api.driving import JPEG, Worker, write_model
 from tests.servers import Redis
+from tests.serving import serve
 
 OWNER = "fuzz"
 ARCHIVE = zipped(pictures(2))
@@ -175,10 +174,8 @@ def made_real(case: Case, label: str, things: Things, key: str) -> None:
 
 def fuzz(app: Flask, key: str, cases: int, *, start: int = 0) -> Report:
     """About `cases` cases, shared evenly by all operations; a quarter breaks the document, half is about real things."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)  # not in memory: results are streamed and closed
-    server.daemon_threads = True  # type: ignore[attr-defined]
+    server = serve(app)  # not in memory: results are streamed and closed
     report, things = Report(f"http://127.0.0.1:{server.port}"), Things(app.extensions["medq"])
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     schema = schemathesis.openapi.from_url(f"{report.url}/openapi.json", config=_config())
     operations = [result.ok() for result in schema.get_all_operations()]
     each = max(2, cases // len(operations))

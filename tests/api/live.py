@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from sqlalchemy import select
-from werkzeug.serving import BaseWSGIServer, make_server
 
 from api.app import create_app
 from api.services import Services
@@ -22,6 +21,7 @@ from shared.job_types import Claim, NewArtifact, Outcome
 from shared.lifecycle import Event, Status
 from shared.settings import Settings
 from shared.tables import BatchRow, JobRow
+from tests.serving import serve
 from workers.archive import Archives
 from workers.refill import Refiller
 
@@ -102,12 +102,8 @@ class Live:
     def start(self) -> None:
         """On the same port as before, if it ran before."""
         self._app = create_app(self.settings)
-        self._server: BaseWSGIServer = make_server("127.0.0.1", self.port, self._app, threaded=True)
-        self._server.daemon_threads = True  # type: ignore[attr-defined]
+        self._server = serve(self._app, self.port)
         self.port = self._server.port
-        threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        ).start()
 
     def stop(self) -> None:
         self._app.extensions["medq"].close()
