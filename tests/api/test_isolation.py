@@ -51,6 +51,7 @@ NOBODYS = frozenset(
         "images",
         "month",
         "reviewed",
+        "order",
     }
 )
 FREE = {
