@@ -8,6 +8,7 @@ from api import (
     agreement,
     audited,
     batches,
+    compat,
     deliveries,
     docs,
     events,
@@ -63,4 +64,6 @@ def create_app(settings: Settings, rooms: Services | None = None) -> OpenAPI:
         app.register_api(resource.api)
     app.register_blueprint(docs.pages)
     app.register_blueprint(page.pages)
+    if settings.compat == "on":
+        app.register_blueprint(compat.pages)
     return app

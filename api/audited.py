@@ -16,7 +16,12 @@ from shared import audit
 from shared.errors import ServiceUnavailable
 from shared.settings import Settings
 
-BY_THEMSELVES = frozenset({"jobs.submit", "messages.send", "batches.submit", "jobs.erase"})
+BY_THEMSELVES = frozenset(
+    {
+        "jobs.submit", "messages.send", "batches.submit", "jobs.erase",
+        "compat.predict", "compat.predict_all", "compat.upload",
+    }
+)  # fmt: skip
 # What a write counts as, unless it is `change`.
 ACTIONS = {"reviews.review": "review"}
 

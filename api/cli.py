@@ -12,6 +12,7 @@ from api.console import (
     FAILED,
     Age,
     AsJson,
+    External,
     LangName,
     PipelineName,
     Question,
@@ -22,6 +23,7 @@ from api.console import (
     out,
     print_json,
     say,
+    say_who_reads,
     server,
 )
 from api.follow import Report, each
@@ -69,16 +71,18 @@ def submit(
     lang: LangName = None,
     explain: Annotated[Explain | None, typer.Option(help="How closely to explain the first finding.")] = None,
     frame: Annotated[int | None, typer.Option(help="Frame of a multi-frame DICOM file, from 1.")] = None,
+    external: External = True,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Send pictures and show what was found."""
     fields: dict[str, Any] = {
         "pipeline": pipeline, "question": question, "age": age, "sex": sex, "site": site, "lang": lang,
-        "explain": explain, "frame": frame,
+        "explain": explain, "frame": frame, "external": None if external else False,
     }  # fmt: skip
 
     with server() as client:
+        say_who_reads(client, external, as_json)
 
         def send(image: Path, report: Report) -> Job:
             job = client.submit(image, **fields)
@@ -179,12 +183,14 @@ def ask(
     id: Id,
     text: Annotated[str, typer.Argument(help="The question.")],
     lang: LangName = None,
+    external: External = True,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Ask again about a job that has succeeded."""
     with server() as client:
-        message = client.ask(id, text, lang=lang)
+        say_who_reads(client, external, as_json)
+        message = client.ask(id, text, lang=lang, external=external)
         if wait:
             _watch(client, message.id, as_json)
         else:

@@ -24,6 +24,7 @@ from api.console import (
     FAILED,
     Age,
     AsJson,
+    External,
     LangName,
     PipelineName,
     Question,
@@ -34,6 +35,7 @@ from api.console import (
     out,
     print_json,
     say,
+    say_who_reads,
     server,
     stop,
 )
@@ -83,15 +85,17 @@ def batch(
         Path | None,
         typer.Option("--output", "-o", dir_okay=False, help="Also fetch the results: .csv, .jsonl, .zip."),
     ] = None,
+    external: External = True,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Send an archive, or a folder as one, and wait for every picture of it."""
     fields: dict[str, Any] = {
         "pipeline": pipeline, "question": question, "age": age, "sex": sex, "site": site, "lang": lang,
-        "answer": answer,
+        "answer": answer, "external": None if external else False,
     }  # fmt: skip
     with server() as client, _readable():
+        say_who_reads(client, external, as_json)
         if output:
             _check_output(output)
         source = _source(archive)

@@ -41,6 +41,9 @@ SexName = Annotated[Sex | None, typer.Option(help="Sex, if known.")]
 Site = Annotated[str | None, typer.Option(callback=sent_text, help="Body site, such as back or face.")]
 LangName = Annotated[Lang | None, typer.Option(help="Language of the answer. Default: the question's.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end.")]
+External = Annotated[
+    bool, typer.Option("--external/--no-external", help="Whether a language model may be asked.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line, for machines.")]
 
 
@@ -73,6 +76,18 @@ def stop(text: str, code: int) -> NoReturn:
 
 def say(text: str, style: str = "") -> None:
     Console(stderr=True, soft_wrap=True).print(Text(plain(text), style=style))
+
+
+def say_who_reads(client: Client, external: bool, as_json: bool) -> None:
+    """Before anything is sent: which language model it goes to, as the page says it; machines ask /v1/about."""
+    if as_json or not external:
+        return
+    models = [f"{model.name} at {model.host}" for model in client.about().language_models]
+    if models:
+        say(
+            f"The question, age, sex, body site and findings go to the language model {' or '.join(models)}. "
+            "The picture does not. --no-external: answer without a language model."
+        )
 
 
 def out() -> Console:

@@ -14,21 +14,17 @@ from werkzeug.wsgi import wrap_file
 from api import problems
 from api.auth import actor, owner, touched
 from api.checked import checked
-from api.entry import IMAGE, enter, require, webhook_of
+from api.entry import IMAGE, enter, require
 from api.listing import JobFilter, select_page
 from api.lookup import hold, load, row_of, valid, version_of, wait_for_end
 from api.services import Services, services
-from api.submit import PreferHeader, SubmitForm, SubmitHeaders, preferred_wait_s, repeat_key
+from api.submit import PreferHeader, SubmitForm, SubmitHeaders, preferred_wait_s, take
 from api.views import Shown, show
-from shared import images, jobs, messages, retention
-from shared.asked import clean_filename
+from shared import jobs, messages, retention
 from shared.audit import Actor
 from shared.errors import JobFinished, NotFound
-from shared.idempotency import repeated
 from shared.ids import new_id
-from shared.job_types import NewJob, again
-from shared.language import detect
-from shared.lifecycle import first_stage
+from shared.job_types import again
 from shared.schemas import Job, JobList
 from shared.tables import ArtifactRow, JobRow
 
@@ -62,18 +58,8 @@ class JobQuery(BaseModel):
 @checked
 def submit(header: SubmitHeaders, form: SubmitForm) -> Response:
     """Submit one picture and a question"""
-    room = services()
-    info = images.inspect(form.image.data, room.limits)
-    info.check_frame(form.frame)
-    require(room, form.pipeline)
-    key = repeat_key(owner(), header.idempotency_key, form, info) if header.idempotency_key else None
-    job_id = repeated(room.db, key) if key else None
-    status = 200
-    if job_id is None:
-        new = _new_job(form, info)
-        job_id = enter(room, new, images.sanitise(form.image.data, room.limits), key)
-        status = 202 if job_id == new.id else 200
-    return accepted(room, job_id, status, header.prefer)
+    job_id, new = take(form, header.idempotency_key)
+    return accepted(services(), job_id, 202 if new else 200, header.prefer)
 
 
 @api.get("", responses={"200": JobList})
@@ -174,33 +160,6 @@ def get_artifact(path: ArtifactPath) -> Response:
     response = Response(wrap_file(request.environ, blob), headers=headers, mimetype=artifact.media_type)
     response.content_length = artifact.size_bytes
     return response
-
-
-def _new_job(form: SubmitForm, info: images.ImageInfo) -> NewJob:
-    return NewJob(
-        id=new_id(),
-        owner=owner(),
-        pipeline=form.pipeline,
-        question=form.question,
-        lang=form.lang or detect(form.question),
-        stage=first_stage(),
-        answered=form.answer != "never",
-        external=form.external,
-        frame=form.frame,
-        explain=None if form.explain == "none" else form.explain,
-        age=form.age,
-        sex=form.sex,
-        site=form.site,
-        client_metadata=form.metadata,
-        filename=clean_filename(form.image.filename),
-        media_type=info.media_type,
-        sha256=info.sha256,
-        size_bytes=info.size_bytes,
-        width=info.width,
-        height=info.height,
-        expires_in_s=form.expires_in_s,
-        webhook=webhook_of(services(), form),
-    )
 
 
 def accepted(room: Services, job_id: str, status: int, prefer: str | None) -> Response:

@@ -1,4 +1,4 @@
-"""What a submit may say: the picture, what is asked of it, and the key to repeat it."""
+"""A submit: what it may say, and the one way from there to a job."""
 
 import hashlib
 import json
@@ -9,11 +9,19 @@ from typing import Annotated, Self
 from flask import Request as HttpRequest
 from pydantic import BaseModel, Field, WithJsonSchema
 
+from api.auth import owner
 from api.checked import validate
+from api.entry import enter, require, webhook_of
 from api.multipart import Upload, read_form, whole
-from shared.asked import Asked
-from shared.idempotency import Idempotency
+from api.services import Services, services
+from shared import images
+from shared.asked import Asked, clean_filename
+from shared.idempotency import Idempotency, repeated
+from shared.ids import new_id
 from shared.images import ImageInfo
+from shared.job_types import NewJob
+from shared.language import detect
+from shared.lifecycle import first_stage
 
 
 class SubmitForm(Asked):
@@ -54,6 +62,51 @@ class RepeatHeader(BaseModel):
 
 class SubmitHeaders(PreferHeader, RepeatHeader):
     pass
+
+
+def take(form: SubmitForm, repeat: str | None = None, custom_id: str | None = None) -> tuple[str, bool]:
+    """Make a job of this request's form, or find the one that its Idempotency-Key made first; its id, and whether it is new.
+
+    Raises: RequestError when the picture, the pipeline or the moment will not do; StorageUnavailable
+    """
+    room = services()
+    info = images.inspect(form.image.data, room.limits)
+    info.check_frame(form.frame)
+    require(room, form.pipeline)
+    key = repeat_key(owner(), repeat, form, info) if repeat else None
+    if key and (first := repeated(room.db, key)):
+        return first, False
+    new = _new_job(room, form, info, custom_id)
+    job_id = enter(room, new, images.sanitise(form.image.data, room.limits), key)
+    return job_id, job_id == new.id
+
+
+def _new_job(room: Services, form: SubmitForm, info: ImageInfo, custom_id: str | None) -> NewJob:
+    return NewJob(
+        id=new_id(),
+        owner=owner(),
+        pipeline=form.pipeline,
+        question=form.question,
+        lang=form.lang or detect(form.question),
+        stage=first_stage(),
+        answered=form.answer != "never",
+        external=form.external,
+        frame=form.frame,
+        explain=None if form.explain == "none" else form.explain,
+        age=form.age,
+        sex=form.sex,
+        site=form.site,
+        client_metadata=form.metadata,
+        filename=clean_filename(form.image.filename),
+        media_type=info.media_type,
+        sha256=info.sha256,
+        size_bytes=info.size_bytes,
+        width=info.width,
+        height=info.height,
+        custom_id=custom_id,
+        expires_in_s=form.expires_in_s,
+        webhook=webhook_of(room, form),
+    )
 
 
 def repeat_key(owner: str, key: str, form: SubmitForm, info: ImageInfo) -> Idempotency:

@@ -207,7 +207,7 @@ class Job(Body):
     batch_id: str | None
     entry: int | None = None  # its number in the batch's archive
     entry_name: str | None = None  # its path there
-    custom_id: str | None = None  # the client's own, of the manifest
+    custom_id: str | None = None  # the client's own, of the manifest or of an old client's upload
     true_label: str | None = None  # what the manifest knows it to be
     retry_of: str | None
     message_of: str | None = None  # the job that this one asks about again

@@ -89,6 +89,13 @@ class Settings:
         "",
         "Names, addresses and networks, separated by commas, that webhooks may reach though they are not public",
     )
+    compat: Literal["off", "on"] = setting(
+        "off", "Whether the paths of the systems that MedQ replaces are served, for clients written for them"
+    )
+    board_dir: str = setting(
+        "", "Folder of a board's pictures, each named by its post's number, for `python -m api.dermqa`"
+    )
+    board_port: int = setting(5252, "Port of `python -m api.dermqa`, on loopback", low=1, high=65535)
     api_threads: int = setting(64, "Requests that the API serves at once", low=4, high=1024)
     event_heartbeat_s: float = setting(
         15.0, "An event stream that has nothing to say sends a comment this often", low=0.05, high=300
@@ -252,6 +259,10 @@ class Settings:
     @property
     def models_path(self) -> Path:
         return _rooted(self.models_dir)
+
+    @property
+    def board_path(self) -> Path:
+        return _rooted(self.board_dir)
 
     @property
     def storage_location(self) -> str:

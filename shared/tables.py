@@ -82,6 +82,9 @@ class JobRow(Row):
         Index("uq_jobs_entry", "batch_id", "entry", unique=True),
         Index("ix_jobs_deadline", "status", "deadline_at"),
         Index("ix_jobs_owner", "owner", "id"),  # an owner's list, newest first
+        Index(
+            "ix_jobs_custom", "owner", "custom_id", "id"
+        ),  # what a client's own id names, the newest of them
         Index("ix_jobs_kept", "erased_at", "completed_at"),  # retention: what to erase
         Index("uq_jobs_turn", "message_of", "turn", unique=True),  # of two messages sent at once one is taken
         TABLE,

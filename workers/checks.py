@@ -16,6 +16,7 @@ from workers.said import (
     certain,
     foreign,
     labels_named,
+    labels_told,
     loose,
     numbers_outside,
     of_treatment,
@@ -69,8 +70,7 @@ def check_labels(case: Case, reply: Reply) -> str | None:
     flagged = {finding.label for finding in case.findings if finding.above_threshold}
     if wrong := labels_named(reply.suggests, case) - flagged:
         return f"suggests names {', '.join(sorted(wrong))}, which is not above its threshold"
-    spoken = labels_named(" ".join(passage.text for passage in case.passages), case)
-    known = {passage.label for passage in case.passages} | flagged | spoken
+    known = {passage.label for passage in case.passages} | flagged | labels_told(case)
     if wrong := labels_named(" ".join(reply.prose), case) - known:
         return f"no passage speaks of {', '.join(sorted(wrong))}"
     others = (word for text in reply.prose for word in other_diseases(text, case))

@@ -7,6 +7,7 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 
 from shared.catalog import PIPELINES, Lang
 from shared.language import detect
@@ -82,6 +83,8 @@ def loose(text: str) -> str:
 def _bare(text: str) -> str:
     """As the lists are written: without accents, too."""
     apart = unicodedata.normalize("NFKD", loose(text))
+    if apart.isascii():
+        return apart
     return unicodedata.normalize("NFC", "".join(char for char in apart if not unicodedata.combining(char)))
 
 
@@ -101,9 +104,34 @@ def labels_named(text: str, case: Case) -> set[str]:
     return named(text, case.pipeline, library())
 
 
+def labels_told(case: Case) -> set[str]:
+    """Labels that the passages speak of."""
+    return set(_labels_of(case.pipeline, _told(case)))
+
+
+def _told(case: Case) -> tuple[str, ...]:
+    return tuple(passage.text for passage in case.passages)
+
+
+# What passages say is the same for all texts of a reply, and for many replies.
+@lru_cache(maxsize=64)
+def _labels_of(pipeline: str, texts: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(named(" ".join(texts), pipeline, library()))
+
+
+@lru_cache(maxsize=64)
+def _numbers_of(texts: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(number for text in texts for number, _ in NUMBER.findall(loose(text)))
+
+
+@lru_cache(maxsize=64)
+def _bare_of(texts: tuple[str, ...]) -> str:
+    return _bare(" ".join(texts))
+
+
 def numbers_outside(text: str, case: Case) -> Iterator[str]:
     """Numbers that are neither a finding's percentage nor in a passage; a percentage must be its label's own."""
-    given = {number for passage in case.passages for number, _ in NUMBER.findall(loose(passage.text))}
+    given = _numbers_of(_told(case))
     own = {finding.label: percent_of(finding, case).rstrip("%") for finding in case.findings}
     for sentence in sentences(text):
         about = labels_named(sentence, case) & own.keys()
@@ -114,7 +142,7 @@ def numbers_outside(text: str, case: Case) -> Iterator[str]:
 
 
 def of_treatment(text: str, case: Case) -> Iterator[str]:
-    given = _bare(" ".join(passage.text for passage in case.passages))
+    given = _bare_of(_told(case))
     for found in TREATMENT.finditer(_bare(text)):
         if found[0] not in given:
             yield found[0]
@@ -122,8 +150,8 @@ def of_treatment(text: str, case: Case) -> Iterator[str]:
 
 def other_diseases(text: str, case: Case) -> Iterator[str]:
     """Diseases that neither a passage nor a label's name speaks of."""
-    names = [label.name(case.lang) for label in PIPELINES[case.pipeline].labels]
-    given = _bare(" ".join([*names, *(f"{passage.title} {passage.text}" for passage in case.passages)]))
+    names = (label.name(case.lang) for label in PIPELINES[case.pipeline].labels)
+    given = _bare_of((*names, *(f"{passage.title} {passage.text}" for passage in case.passages)))
     return (found[0] for found in DISEASE.finditer(_bare(text)) if found[0] not in given)
 
 

@@ -52,20 +52,28 @@ def jpeg(width: int = 60, height: int = 45, shade: int = 120) -> bytes:
 JPEG = jpeg()
 
 
-def write_model(folder: Path) -> None:
-    """A skin card as training writes it, beside bytes that have its hash."""
+def write_model(folder: Path, pipeline: str = "skin") -> None:
+    """A card as training writes it, of a pipeline's first head, beside bytes that have its hash."""
     folder.mkdir(parents=True)
     weights = b"weights"
     (folder / "weights.safetensors").write_bytes(weights)
-    codes = tuple(label.code for label in PIPELINES["skin"].labels)
+    head = PIPELINES[pipeline].heads[0]
+    codes = tuple(label.code for label in head.labels)
     card = ModelCard(
-        name="skin",
+        name=head.weights,
         version="test",
-        head="classify",
+        head=head.kind,
         architecture=Architecture(name="tf_efficientnet_lite0"),
-        preprocess=Preprocess(size_px=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        preprocess=Preprocess(
+            size_px=224,
+            crop="whole" if head.kind == "segment" else "center_square",
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        ),
         labels=codes,
-        thresholds=dict.fromkeys(codes, 0.5),
+        grades=tuple(grade.code for grade in head.grades),
+        thresholds=dict.fromkeys(codes, 0.5) if head.kind == "classify" else {},
+        smallest_area=dict.fromkeys(codes[1:], 0.01) if head.kind == "segment" else {},
         temperature=1.0,
         largest_microbatch=32,
         data="none",

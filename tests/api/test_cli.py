@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from api import cli
 from api.client import Client
 from shared.settings import ROOT, Settings, environment_with
+from shared.tables import JobRow
 from tests.api.driving import Waits
 from tests.api.live import ANSWER, URL, Live, models, picture
 
@@ -38,6 +40,17 @@ def medq(live: Live) -> Medq:
 @pytest.fixture
 def image(tmp_path: Path) -> str:
     return str(picture(tmp_path / "mole.jpg"))
+
+
+@pytest.fixture
+def asked_elsewhere(settings: Callable[..., Settings], tmp_path: Path) -> Iterator[Live]:
+    """A server whose language model is somebody else's."""
+    away: dict[str, Any] = {"answers": "openai", "openai_api_key": "none", "openai_model": "m-1"}
+    away |= {"openai_base_url": "https://llm.example/v1?key=secret"}
+    with capture_logs():
+        server = Live(settings(models_dir=str(models(tmp_path / "models")), **away))
+        yield server
+        server.close()
 
 
 def run(url: str, *words: object, **more: Any) -> Result:
@@ -226,3 +239,35 @@ def test_a_job_is_asked_about_again(medq: Medq, live: Live, image: str) -> None:
     assert (message["question"], message["turn"]) == ("Does it spread?", 1)
     assert "Does it spread?" in medq("messages", job_id).stdout
     assert medq("ask", message["id"], "And then?").exit_code == 1
+
+
+@sqlite
+def test_the_language_model_is_named_before_anything_is_sent(
+    asked_elsewhere: Live, image: str, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    told = run(asked_elsewhere.url, "submit", broken, "-q", "What is it?")
+    assert told.exit_code == 1
+    first, second = told.stderr.splitlines()
+    assert "m-1 at llm.example" in first
+    assert "--no-external" in first
+    assert "secret" not in first
+    assert second.startswith(str(broken))
+    assert run(asked_elsewhere.url, "submit", image, "--no-wait", "--json").stderr == ""
+
+
+@sqlite
+def test_what_is_kept_from_language_models_is_marked_and_names_none(
+    asked_elsewhere: Live, image: str
+) -> None:
+    asked_elsewhere.work()
+    kept = run(asked_elsewhere.url, "submit", image, "--no-external")
+    assert "llm.example" not in kept.stderr
+    job_id = rows(run(asked_elsewhere.url, "submit", image, "--json"))[0]["id"]
+    assert "llm.example" in run(asked_elsewhere.url, "ask", job_id, "Why?").stderr
+    assert "llm.example" not in run(asked_elsewhere.url, "ask", job_id, "And why?", "--no-external").stderr
+    read = select(JobRow.external).order_by(JobRow.id)
+    assert list(asked_elsewhere.db.read(lambda session: session.scalars(read).all())) == [
+        False, True, True, False
+    ]  # fmt: skip

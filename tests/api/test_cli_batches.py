@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from api import cli
 from api.client import Client
 from shared.settings import Settings
+from shared.tables import JobRow
 from tests.api.batching import pictures, zipped
 from tests.api.driving import ONE_DATABASE
 from tests.api.live import Live, models
@@ -171,3 +173,12 @@ def test_an_upload_that_broke_off_goes_on_at_the_next_call(
         (url,) = uploads.values()
         assert client.send("GET", url).json()["offset"] == study.stat().st_size
     assert medq("batch", study, "--no-wait").stdout.strip() == url.rpartition("/")[2]
+
+
+def test_an_archive_kept_from_language_models_says_so_of_every_entry(
+    medq: Medq, live: Live, study: Path
+) -> None:
+    live.work()
+    assert medq("batch", study, "--no-external").exit_code == 0
+    read = select(JobRow.external)
+    assert list(live.db.read(lambda session: session.scalars(read).all())) == [False, False]

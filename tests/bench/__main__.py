@@ -9,7 +9,7 @@ from rich.console import Console
 
 from shared.cards import load_card
 from shared.settings import ROOT, Settings
-from tests.bench import archive, batch, training, vision, whole
+from tests.bench import answers, archive, batch, training, vision, whole
 from workers.serving import pick_device, pick_dtype
 
 
@@ -26,6 +26,7 @@ def main() -> None:
         for pipeline in ("skin", "lesion"):
             vision.bench(console, ROOT / "workers/models", Path(scratch), pipeline)
         whole.bench(console, Path(scratch))
+        answers.bench(console, Path(scratch) / "answers")
         archive.bench(console, Path(scratch) / "archive")
         batch.bench(console, ROOT / "workers/models", Path(scratch) / "batch")
     training.bench(console)

@@ -106,6 +106,7 @@ def test_an_upgrade_says_what_it_did_and_does_it_once(bare_url: str) -> None:
         "0009 texts that an operator adds",
         "0010 messages about jobs",
         "0011 what language models cost",
+        "0012 jobs by the client's own id",
     ]
     assert upgrade(bare_url) == []
 
