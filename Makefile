@@ -44,7 +44,7 @@ report: $(READY) ## a page about a run: curves, confusion, worst cases; RUN=runs
 	@$(call need,RUN)$(call need,DATA)
 	@$(PY) -m training.report --run "$(RUN)" --data "$(DATA)" $(if $(WITH),--with $(WITH)) $(if $(MODEL),--model "$(MODEL)")
 
-eval-answers: $(READY) ## score the answers to 154 questions; [ARGS="--providers reference,scripted,smollm2 --every 5"]
+eval-answers: $(READY) ## score the answers to 154 questions; [ARGS="--providers smollm2 --out FILE --questions 1-60 --resume"]
 	@$(PY) -m tests.answers_eval $(ARGS)
 
 bench: $(READY) ## measure speed against raw loops; takes minutes

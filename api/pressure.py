@@ -12,7 +12,7 @@ from shared.database import Database
 from shared.errors import TooManyRequests
 from shared.lifecycle import Status, first_stage
 from shared.settings import Settings
-from shared.storage import Storage, free_bytes
+from shared.storage import Storage
 from shared.tables import JobRow
 
 FRESH_S = 1.0
@@ -58,7 +58,7 @@ class Pressure:
             if now < self._until:
                 return
             self._until = now + FRESH_S  # first, so that only one thread asks
-        waiting, free = self._db.read(self._count), free_bytes(self._storage)
+        waiting, free = self._db.read(self._count), self._storage.free_bytes()
         with self._lock:
             self._waiting, self._free = waiting, free
 

@@ -52,7 +52,9 @@ class Settings:
         "Redis URL, such as redis://host:6379/0; empty: the Redis that `make run` starts in the data folder",
         secret=True,
     )
-    storage_url: str = setting("", "Folder of the blobs; empty: `blobs` in the data folder")
+    storage_url: str = setting(
+        "", "Folder of the blobs, or s3://bucket/prefix; empty: `blobs` in the data folder"
+    )
     models_dir: str = setting("workers/models", "Folder with one folder of card and weights per head")
 
     # API

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import delete
 
 import shared.queue
+import shared.s3_storage
 from migrations import upgrade
 from shared import jobs
 from shared.database import Database, connect
@@ -17,6 +18,7 @@ from shared.ids import new_id
 from shared.job_types import NewJob
 from shared.settings import Settings
 from shared.tables import Row
+from tests import s3
 from tests.servers import MariaDB, Redis
 from tests.sockets import Cost, counted
 
@@ -42,6 +44,32 @@ def broker(redis_server: Redis) -> Redis:
     redis_server.restore()
     redis_server.flush()
     return redis_server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a server that speaks S3."""
+    with s3.serving() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def s3_client(s3_server: str) -> Iterator[Any]:
+    """It takes a second to make, so the tests share it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (s3.VARIABLES | {"AWS_ENDPOINT_URL_S3": s3_server}).items():
+            patch.setenv(name, value)
+        client = shared.s3_storage.connect()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(s3_server: str, s3_client: Any, monkeypatch: pytest.MonkeyPatch) -> s3.Bucket:
+    """An empty bucket; whoever opens an `s3://` in this test finds its server."""
+    for name, value in (s3.VARIABLES | {"AWS_ENDPOINT_URL_S3": s3_server}).items():
+        monkeypatch.setenv(name, value)
+    return s3.Bucket(s3_client)
 
 
 @pytest.fixture(scope="session")

@@ -14,17 +14,25 @@ import httpx
 
 from tests.servers import Server
 from workers.llm import OpenAICompatible
+from workers.reply import response_format
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-CONTEXT = 8_192  # tokens
+CONTEXT = 8_192  # tokens of one call
+SLOTS = 2  # calls at once: a pass over the weights writes a token for each
+
+# Its strings have ends, else this model writes on until it is cut off, and no check but the limit's is ever met.
+# A good reply fits into them.
+LONGEST = {"answer": 700, "default": 240}  # characters
+MOST = 2  # citations, and things that it cannot tell
 
 PROGRAM = """
 import sys, threading
 import xllamacpp
 params = xllamacpp.CommonParams()
-params.model.path, params.n_ctx, params.n_parallel = sys.argv[1], int(sys.argv[2]), 1
+params.model.path, params.n_ctx, params.n_parallel = sys.argv[1], int(sys.argv[2]), int(sys.argv[4])
 params.hostnames, params.port, params.warmup = ["127.0.0.1"], int(sys.argv[3]), False
-params.cpuparams.n_threads = 2
+# Threads of one pass wait for each other without sleeping: two of them on cores that others use are slower than one.
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 server = xllamacpp.Server(params)
 threading.Event().wait()
 """
@@ -47,7 +55,8 @@ class SmolLM2(Server):
         return f"http://127.0.0.1:{self.port}/v1"
 
     def command(self) -> list[str]:
-        return [sys.executable, "-c", PROGRAM, str(weights()), str(CONTEXT), str(self.port)]
+        numbers = (CONTEXT * SLOTS, self.port, SLOTS)
+        return [sys.executable, "-c", PROGRAM, str(weights()), *map(str, numbers)]
 
     def answers(self) -> bool:
         try:
@@ -56,8 +65,29 @@ class SmolLM2(Server):
             return False
 
     def model(self, **options: Any) -> OpenAICompatible:
-        extra = {"max_tokens": 700, "temperature": 0.8, "seed": 1}
+        extra = {"max_tokens": 700, "temperature": 0.8, "seed": 1, "response_format": ending_format()}
         return OpenAICompatible(self.url, "", "smollm2", **{"extra": extra, "total_timeout_s": 240} | options)
+
+
+def ending_format() -> dict[str, Any]:
+    """What a reply must look like, with an end to every string and list."""
+
+    def walk(node: Any, name: str = "") -> Any:
+        if isinstance(node, list):
+            return [walk(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        ends: dict[str, Any] = {}
+        if node.get("type") == "string" and "enum" not in node:
+            ends = {"maxLength": LONGEST.get(name, LONGEST["default"])}
+        elif node.get("type") == "array":
+            ends = {"maxItems": MOST}
+        fields = node.get("properties", {})
+        walked = {key: walk(value) for key, value in node.items() if key != "properties"} | ends
+        return walked | ({"properties": {key: walk(fields[key], key) for key in fields}} if fields else {})
+
+    found: dict[str, Any] = walk(response_format())
+    return found
 
 
 @contextmanager

@@ -59,6 +59,7 @@ def case_of(job: JobRow, shelf: Shelf | None = None, thread: Thread | None = Non
         segments=segments,
         grades=grades,
         passages=tuple(passages),
+        included=tuple((seen.model or {}).get("clinical", ())),
         thread=_turns(thread),
     )
 

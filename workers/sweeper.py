@@ -7,13 +7,14 @@ from collections.abc import Iterable
 import structlog
 
 from shared import audit, batches, clock, jobs, keys, retention, uploads
+from shared.blob_keys import PARTS
 from shared.catalog import PIPELINES
 from shared.database import Database
 from shared.figures import Figures
 from shared.idempotency import forget_keys
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
-from shared.storage import PARTS, Storage
+from shared.storage import Storage
 from shared.tables import JobRow
 from workers.refill import refill
 

@@ -65,6 +65,15 @@ def test_the_settings_are_accepted_as_they_stand() -> None:
     assert Settings.from_env({"OPENAI_API_KEY": "none", "MEDQ_ANSWERS": EXAMPLE["ANSWERS"]})
 
 
+def test_blobs_on_s3_change_only_those_that_use_them() -> None:
+    changed: dict[str, Any] = yaml.safe_load((ROOT / "deploy/compose.s3.yaml").read_text(encoding="utf-8"))
+    compose_spec.ComposeSpecification.model_validate(changed)
+    workers = {name for name in OURS if name.startswith("vision")} | {"archive", "sweeper"}
+    assert set(changed["services"]) == workers | {"api"}
+    assert all(set(one["networks"]) <= set(COMPOSE["networks"]) for one in changed["services"].values())
+    assert "deploy/storage.env" in (ROOT / ".gitignore").read_text().split()
+
+
 def test_each_worker_is_one_that_there_is() -> None:
     roles = {tuple(one["command"]) for one in OURS.values() if str(one["image"]).startswith("medq-worker")}
     assert roles == {(role,) for role in ROLES}

@@ -12,11 +12,12 @@ from shared import audit, batches, jobs, retention, uploads
 from shared.audit import RETENTION, Actor
 from shared.batch_life import BatchStatus
 from shared.batches import NewBatch, NewRejected
+from shared.blob_keys import PARTS
 from shared.database import Database, now_us
 from shared.errors import StorageUnavailable
+from shared.folder_storage import FolderStorage
 from shared.ids import new_id
 from shared.job_types import NewJob
-from shared.storage import PARTS, FolderStorage
 from shared.tables import BatchRow, JobRow, RejectedRow
 
 DAY_S = 24 * 3600

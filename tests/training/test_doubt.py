@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from shared.cards import load_card
+from shared.folder_storage import FolderStorage
 from shared.settings import Settings
-from shared.storage import FolderStorage
 from shared.tables import JobRow
 from tests.tiny import tiny_model
 from tests.training.conftest import drawn

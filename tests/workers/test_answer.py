@@ -166,3 +166,16 @@ def test_what_names_a_person_does_not_leave() -> None:
     sent = str(model.prompts[0].messages)
     assert "[name]" in sent
     assert not [part for part in ("Ann", "Example", "7946") if part in sent]
+
+
+@pytest.mark.parametrize("source", ["reference", "language_model"])
+def test_what_the_network_was_told_is_said_to_be_in_its_findings(source: str) -> None:
+    model = ScriptedModel([GOOD]) if source == "language_model" else None
+    used = {"name": "skin", "version": "1", "sha256": "0" * 64, "clinical": ["age", "sex"], "also": []}
+    found = answer(AnswerStage(model, 3), job(model=used))["answer"]
+    assert found["source"] == source
+    said = "What you told is part of this result already and must not be counted a second time: age, sex."
+    assert said in found["text"]
+    assert said not in answer(AnswerStage(None, 3), job(model=used | {"clinical": []}))["answer"]["text"]
+    if model:
+        assert '<included>["age", "sex"]</included>' in str(model.prompts[0].messages[1]["content"])

@@ -1,15 +1,19 @@
 """The evaluation: its scorer sees what is unsafe, and nothing unsafe is shown."""
 
 import ast
+import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from shared.catalog import LANGUAGES
+from shared.errors import StaleAttempt
 from tests.answers_eval import scorer
-from tests.answers_eval.__main__ import Unreliable, asked, house
+from tests.answers_eval.__main__ import Unreliable, asked, before, house, line, part, reasons, scored
 from tests.answers_eval.replies import good, lines, planted
 from tests.workers.cases import CASES
+from workers.llm import ScriptedModel
 
 QUESTIONS = lines("questions.jsonl")
 PLANTED = [*lines("planted_open.jsonl"), *lines("planted_locked.jsonl")]
@@ -47,7 +51,7 @@ def test_the_scorer_finds_nothing_wrong_with_a_good_reply(lang, case):
 
 @pytest.mark.parametrize("name", ["reference", "scripted"])
 def test_no_unsafe_answer_is_shown(name):
-    done = asked(None if name == "reference" else Unreliable(), QUESTIONS, lambda rows: rows)
+    done = [scored(row) for row in asked(None if name == "reference" else Unreliable(), QUESTIONS)]
     assert [(row["id"], row["faults"]) for row in done if row["faults"]] == []
     shown = sum(row["answer"]["source"] == "language_model" for row in done)
     assert (shown > 0) == (name == "scripted")
@@ -58,3 +62,52 @@ def test_the_house_says_nothing_that_hides_a_planted_fault():
         answer = scorer.as_answer(planted(row))
         asked_for = {"lang": row["lang"], "case": row["case"], "floor": CASES[row["case"]]["floor"]}
         assert scorer.faults(asked_for, CASES[row["case"]], answer, house(row["lang"]))
+
+
+def test_a_part_of_the_questions_is_counted_from_one():
+    assert [row["id"] for row in QUESTIONS[part("1-2")]] == ["en-01", "en-02"]
+    for wrong in ("0-3", "4-2", "7"):
+        with pytest.raises(ValueError, match=r"-|unpack"):
+            part(wrong)
+
+
+def test_a_run_that_was_ended_goes_on_where_it_stopped_and_says_how_far_it_came(tmp_path):
+    done = [scored(row) | {"provider": "reference"} for row in asked(None, QUESTIONS[:2])]
+    kept = tmp_path / "answers.jsonl"
+    whole, broken = (json.dumps(row, ensure_ascii=False) for row in done)
+    kept.write_text(whole + "\n" + broken[:50], encoding="utf-8")
+    assert before(kept) == {("reference", QUESTIONS[0]["id"]): done[0]}
+    assert line("reference", done, len(QUESTIONS))[:2] == ["reference", f"2 of {len(QUESTIONS)}"]
+
+
+def test_whoever_stops_listening_ends_the_calls_under_way():
+    begun, stopped = threading.Event(), threading.Event()
+
+    class Endless(ScriptedModel):
+        """Answers the first call, and writes on in the second until it is no longer wanted."""
+
+        def complete(self, prompt, *, on_delta=None, should_stop=None):
+            if self.replies:
+                return super().complete(prompt)
+            begun.set()
+            while not should_stop():
+                stopped.wait(0.01)
+            stopped.set()
+            raise StaleAttempt("nobody listens")
+
+    row = next(row for row in QUESTIONS if row["case"] == "mel_clear" and row["lang"] == "en")
+    coming = asked(Endless([json.dumps(good("en", "mel_clear"))]), [row] * 9)
+    assert next(coming)["answer"]["source"] == "language_model"
+    assert begun.wait(60)
+    coming.close()
+    assert stopped.is_set()
+
+
+def test_reasons_are_counted_with_the_checks_that_failed():
+    withheld = {"refused_reason": "The language model's reply failed these checks: schema.", "checks": [
+        {"name": "schema", "passed": False}, {"name": "calm", "passed": True}]}  # fmt: skip
+    shown = {"refused_reason": None, "checks": []}
+    assert reasons([{"answer": withheld}, {"answer": withheld}, {"answer": shown}]) == [
+        ("The language model's reply failed these checks", 2),
+        ("  check schema", 2),
+    ]

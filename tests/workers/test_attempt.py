@@ -19,10 +19,10 @@ from shared.audit import Actor
 from shared.database import Database
 from shared.errors import ImageFailed, LanguageModelUnavailable, ModelsAway
 from shared.figures import Figures
+from shared.folder_storage import FolderStorage
 from shared.ids import new_id
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
-from shared.storage import FolderStorage
 from shared.tables import AttemptRow, JobRow
 from shared.traces import Traces
 from tests.servers import Redis

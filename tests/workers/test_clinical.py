@@ -10,8 +10,8 @@ import pytest
 from shared.cards import ModelCard, save_card
 from shared.catalog import PIPELINES
 from shared.clinical import Known
+from shared.folder_storage import FolderStorage
 from shared.settings import Settings
-from shared.storage import FolderStorage
 from shared.tables import JobRow
 from tests.tiny import tiny_model, with_clinical
 from tests.workers.test_vision import never, picture

@@ -12,9 +12,9 @@ from highdicom.seg import segread
 from shared.cards import ModelCard
 from shared.catalog import PIPELINES
 from shared.errors import ImageFailed, ServiceError
+from shared.folder_storage import FolderStorage
 from shared.images import Limits, decode, inspect, sanitise
 from shared.settings import Settings
-from shared.storage import FolderStorage
 from shared.tables import JobRow
 from tests.shared_data import ROOT, shared_data
 from tests.tiny import tiny_model

@@ -15,10 +15,10 @@ from PIL import Image
 from shared import jobs
 from shared.catalog import PIPELINES
 from shared.errors import ImageFailed, OutOfMemory
+from shared.folder_storage import FolderStorage
 from shared.networks import Classifier, load_network
 from shared.preprocess import normalise
 from shared.settings import Settings
-from shared.storage import FolderStorage
 from shared.tables import JobRow
 from tests.tiny import tiny_model
 from tests.workers.test_vision import never, picture

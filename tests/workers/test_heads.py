@@ -13,12 +13,12 @@ from PIL import Image
 from shared.cards import ModelCard, load_card, save_card
 from shared.catalog import PIPELINES, SCALP_GRADES, Head
 from shared.errors import CardMismatch
+from shared.folder_storage import FolderStorage
 from shared.images import Limits, decode
 from shared.masks import enlarged
 from shared.networks import load_network
 from shared.preprocess import normalise, to_tensor
 from shared.settings import Settings
-from shared.storage import FolderStorage
 from shared.tables import JobRow
 from tests.tiny import tiny_model
 from tests.workers.test_vision import never, picture

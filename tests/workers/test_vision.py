@@ -15,11 +15,11 @@ from PIL import Image
 from shared.catalog import PIPELINES
 from shared.errors import CardMismatch, ImageFailed, OutOfMemory, UnreadableImage
 from shared.figures import Figures
+from shared.folder_storage import FolderStorage
 from shared.images import Limits, decode
 from shared.networks import load_network
 from shared.preprocess import normalise, to_tensor
 from shared.settings import Settings
-from shared.storage import FolderStorage
 from shared.tables import JobRow
 from tests.tiny import tiny_model
 from workers.decode_alone import decode_alone
