@@ -31,11 +31,3 @@ def stored_pictures(
             return {size: decode(data, limits, at_least_px=size, frame=frame) for size in set(sizes)}
     except RequestError as error:
         raise ImageFailed(error.detail) from error
-
-
-def stored_picture(storage: Storage, job: JobRow, settings: Settings) -> NDArray[np.uint8]:
-    """The job's picture in its own size.
-
-    Raises: ImageFailed
-    """
-    return stored_pictures(storage, job, settings, (0,))[0]
