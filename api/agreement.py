@@ -1,6 +1,6 @@
 """How often clinicians agree with what was found, as a table."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
@@ -16,7 +16,7 @@ from api.views import EPOCH
 from shared import agreement
 from shared.asked import known_pipeline
 from shared.catalog import PIPELINES
-from shared.schemas import AgreementInfo, AgreementList
+from shared.schemas import AgreementInfo, AgreementList, NetworkAgreement
 
 api = APIBlueprint("agreement", __name__, abp_tags=[Tag(name="jobs")], abp_responses=problems.RESPONSES)
 
@@ -34,27 +34,23 @@ class AgreementFilter(BaseModel):
 def show(query: AgreementFilter) -> Response:
     """Count how often reviews agree with the first finding, by label and by network
 
-    Only the last review of each job counts. The interval is that of 95 % (Wilson).
+    Only the last review of each job counts. The interval is that of 95 % (Wilson). `items` are labels of networks,
+    `networks` the same whatever the label.
     """
     after = query.created_after
     since = None if after is None else int((after - EPOCH).total_seconds() * 1_000_000) + 1
     found = agreement.of(services().db, owner(), pipeline=query.pipeline, since=since)
-    body = AgreementList(items=[_shown(one) for one in found])
+    body = AgreementList(
+        items=[AgreementInfo(label=one.label, **_shown(one)) for one in found],
+        networks=[NetworkAgreement(**_shown(one)) for one in agreement.by_network(found)],
+    )
     return Response(body.model_dump_json(), mimetype="application/json")
 
 
-def _shown(one: agreement.Agreement) -> AgreementInfo:
-    low, high = agreement.interval(one.agreed, one.reviewed)
-    return AgreementInfo(
-        pipeline=one.pipeline,
-        label=one.label,
-        model=one.model,
-        version=one.version,
-        sha256=one.sha256,
-        reviewed=one.reviewed,
-        agreed=one.agreed,
-        disagreed=one.disagreed,
-        share=one.agreed / one.reviewed,
-        interval=(low, high),
-        instead=dict(one.instead.most_common()),
-    )
+def _shown(one: agreement.Agreement) -> dict[str, Any]:
+    names = ("pipeline", "model", "version", "sha256", "reviewed", "agreed", "disagreed")
+    return {name: getattr(one, name) for name in names} | {
+        "share": one.agreed / one.reviewed,
+        "interval": agreement.interval(one.agreed, one.reviewed),
+        "instead": dict(one.instead.most_common()),
+    }

@@ -131,13 +131,20 @@ def list_jobs(
     unreviewed: Annotated[
         bool, typer.Option("--unreviewed", help="Only what nobody has reviewed yet.")
     ] = False,
+    oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
     with server() as client:
         reviewed = False if unreviewed else None
-        found = client.list(status=status, pipeline=pipeline, reviewed=reviewed, page=min(limit, 200))
+        found = client.list(
+            status=status,
+            pipeline=pipeline,
+            reviewed=reviewed,
+            order="oldest" if oldest else "newest",
+            page=min(limit, 200),
+        )
         shown = [job for _, job in zip(range(limit), found, strict=False)]
         if as_json:
             for job in shown:

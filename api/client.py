@@ -190,11 +190,12 @@ class Client(BatchClient, OperateClient):
         created_before: datetime | None = None,
         q: str | None = None,
         reviewed: bool | None = None,
+        order: Literal["newest", "oldest"] = "newest",
         page: int = 50,
     ) -> Iterator[Job]:
-        """Every job that matches, newest first, fetched `page` at a time as they are asked for."""
+        """Every job that matches, fetched `page` at a time as they are asked for."""
         wanted = {
-            "status": status, "pipeline": pipeline, "q": q, "limit": page,
+            "status": status, "pipeline": pipeline, "q": q, "limit": page, "order": order,
             "reviewed": None if reviewed is None else str(reviewed).lower(),
             "created_after": created_after and created_after.isoformat(),
             "created_before": created_before and created_before.isoformat(),

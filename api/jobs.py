@@ -65,7 +65,7 @@ def submit(header: SubmitHeaders, form: SubmitForm) -> Response:
 @api.get("", responses={"200": JobList})
 @checked
 def list_jobs(query: JobFilter) -> Response:
-    """List jobs, the newest first
+    """List jobs, the newest first unless the oldest are wanted
 
     A page of a search may hold fewer jobs than `limit`, or none: `next` goes on, and is null at the end.
     """

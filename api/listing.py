@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select
@@ -69,6 +69,7 @@ class JobFilter(BaseModel):
     reviewed: bool | None = Field(
         None, description="false: what was found and nobody has reviewed yet; true: what somebody has"
     )
+    order: Literal["newest", "oldest"] = Field("newest", description="Which jobs come first")
     limit: int = Field(50, ge=1, le=200)
     cursor: (
         Annotated[str, AfterValidator(a_cursor), Field(json_schema_extra={"format": "job-cursor"})] | None
@@ -76,7 +77,7 @@ class JobFilter(BaseModel):
 
 
 def select_page(session: Session, wanted: JobFilter) -> tuple[list[JobRow], str | None]:
-    """Newest first; the cursor of the next page, or None on the last.
+    """In the order that is wanted; the cursor of the next page, or None on the last.
 
     What no index finds is looked for among SCAN jobs at a time. After BUDGET_S the page ends, with fewer jobs than
     `limit` or none at all, and its cursor goes on: a search costs no more on a large table than on a small one.
@@ -96,25 +97,40 @@ def select_page(session: Session, wanted: JobFilter) -> tuple[list[JobRow], str 
 
 
 def _rows(session: Session, wanted: JobFilter, edge: tuple[str, Any] | None, most: int) -> list[JobRow]:
-    order = _order(wanted)
-    conditions = [*_conditions(wanted), *_reach(wanted), *([order >= edge[1]] if edge else [])]
-    return list(session.scalars(select(JobRow).where(*conditions).order_by(order.desc()).limit(most)))
+    conditions = [*_conditions(wanted), *_reach(wanted), *([_up_to(wanted, edge[1])] if edge else [])]
+    return list(session.scalars(select(JobRow).where(*conditions).order_by(_order(wanted)).limit(most)))
 
 
 def _edge(session: Session, wanted: JobFilter) -> tuple[str, Any] | None:
     """The last of the next SCAN jobs, whatever they are, and its place; None when there are fewer."""
     if all(getattr(wanted, name) in (None, "") for name in FILTERS):
         return None
-    anything, order = wanted.model_copy(update=dict.fromkeys(FILTERS)), _order(wanted)
+    anything = wanted.model_copy(update=dict.fromkeys(FILTERS))
     conditions = (*_conditions(anything), *_reach(wanted))
-    places = select(JobRow.id, order).where(*conditions).order_by(order.desc())
+    places = select(JobRow.id, _place(wanted)).where(*conditions).order_by(_order(wanted))
     row = session.execute(places.offset(SCAN - 1).limit(1)).first()
     return (row[0], row[1]) if row else None
 
 
-def _order(wanted: JobFilter) -> Any:
+def _place(wanted: JobFilter) -> Any:
     """Jobs of a batch have ids in the order of their entries, by which an index finds its last ones."""
     return JobRow.entry if wanted.batch_id else JobRow.id
+
+
+def _order(wanted: JobFilter) -> Any:
+    return _place(wanted).desc() if wanted.order == "newest" else _place(wanted).asc()
+
+
+def _up_to(wanted: JobFilter, last: Any) -> ColumnElement[bool]:
+    place = _place(wanted)
+    found: ColumnElement[bool] = place >= last if wanted.order == "newest" else place <= last
+    return found
+
+
+def _beyond(wanted: JobFilter, last: Any) -> ColumnElement[bool]:
+    place = _place(wanted)
+    found: ColumnElement[bool] = place < last if wanted.order == "newest" else place > last
+    return found
 
 
 def _reach(wanted: JobFilter) -> list[ColumnElement[bool]]:
@@ -147,9 +163,9 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
         last = (
             select(JobRow.entry).where(JobRow.id == wanted.cursor, JobRow.owner == owner()).scalar_subquery()
         )
-        found.append(JobRow.entry < last)
+        found.append(_beyond(wanted, last))
     elif wanted.cursor:
-        found.append(JobRow.id < wanted.cursor)
+        found.append(_beyond(wanted, wanted.cursor))
     if wanted.status:
         found.append(_has_status(wanted.status))
     if wanted.pipeline:

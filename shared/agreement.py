@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, exists, select
+from sqlalchemy.orm import aliased
 
 from shared.database import Database
 from shared.tables import JobRow, ReviewRow
@@ -37,14 +38,16 @@ class Agreement:
 def of(db: Database, owner: str, *, pipeline: str | None = None, since: int | None = None) -> list[Agreement]:
     """Of an owner's jobs, the most reviewed first; `since` is when the first word may have been said.
 
+    Only an owner reviews a job, so the owner's reviews are all there is to read, however many jobs there are.
+
     Units: since in microseconds since 1970
     """
-    last = select(func.max(ReviewRow.id)).join(JobRow, JobRow.id == ReviewRow.job_id)
-    last = last.where(JobRow.owner == owner).group_by(ReviewRow.job_id)
+    later = aliased(ReviewRow)
     statement = (
         select(JobRow.pipeline, JobRow.findings, JobRow.model, ReviewRow.verdict, ReviewRow.label)
-        .join(ReviewRow, ReviewRow.job_id == JobRow.id)
-        .where(ReviewRow.id.in_(last), JobRow.owner == owner)
+        .join(JobRow, JobRow.id == ReviewRow.job_id)
+        .where(ReviewRow.owner == owner)
+        .where(~exists().where(later.job_id == ReviewRow.job_id, later.id > ReviewRow.id))
     )
     if pipeline is not None:
         statement = statement.where(JobRow.pipeline == pipeline)
@@ -66,6 +69,19 @@ def counted(rows: Sequence[Row[Any]]) -> list[Agreement]:
             group.disagreed += 1
             group.instead.update([row.label] if row.label else [])
     return sorted(found.values(), key=lambda one: (-one.reviewed, one.pipeline, one.label or ""))
+
+
+def by_network(found: Sequence[Agreement]) -> list[Agreement]:
+    """The same whatever the label, the most reviewed first."""
+    networks: dict[tuple[str | None, ...], Agreement] = {}
+    for one in found:
+        key = (one.pipeline, one.model, one.version, one.sha256)
+        start = replace(one, label=None, agreed=0, disagreed=0, instead=Counter())
+        group = networks.setdefault(key, start)
+        group.agreed += one.agreed
+        group.disagreed += one.disagreed
+        group.instead.update(one.instead)
+    return sorted(networks.values(), key=lambda one: (-one.reviewed, one.pipeline))
 
 
 def interval(agreed: int, reviewed: int) -> tuple[float, float]:

@@ -308,11 +308,10 @@ class MessageRequest(Request):
     external: bool = True  # false: no language model sees it; nor does one where the job said so
 
 
-class AgreementInfo(Body):
-    """How often reviews agree with one label of one network."""
+class NetworkAgreement(Body):
+    """How often reviews agree with one network, whatever it found."""
 
     pipeline: str
-    label: str | None  # the first finding's; null where nothing was named
     model: str | None
     version: str | None
     sha256: str | None
@@ -324,8 +323,15 @@ class AgreementInfo(Body):
     instead: dict[str, int]  # what it was said to be, the most frequent first
 
 
+class AgreementInfo(NetworkAgreement):
+    """How often reviews agree with one label of one network."""
+
+    label: str | None  # the first finding's; null where nothing was named
+
+
 class AgreementList(Body):
     items: list[AgreementInfo]
+    networks: list[NetworkAgreement]
     next: str | None = None
 
 

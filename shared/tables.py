@@ -289,11 +289,15 @@ class ReviewRow(Row):
     """A clinician's word on what was found in a job."""
 
     __tablename__ = "reviews"
-    __table_args__ = (Index("ix_reviews_job", "job_id", "id"), TABLE)
+    __table_args__ = (
+        Index("ix_reviews_job", "job_id", "id"),
+        Index("ix_reviews_owner", "owner", "id"),  # what agreement is counted from
+        TABLE,
+    )
 
     id: Mapped[str] = mapped_column(Ascii(36), primary_key=True)
     job_id: Mapped[str] = mapped_column(Ascii(36), ForeignKey("jobs.id"))
-    owner: Mapped[str] = mapped_column(Ascii(64))  # whose word it is; "": no key is asked
+    owner: Mapped[str] = mapped_column(Ascii(64))  # whose word it is, and the job; "": no key is asked
     verdict: Mapped[str] = mapped_column(Ascii(8))
     label: Mapped[str | None] = mapped_column(Ascii(64))  # what it is instead
     note: Mapped[str | None] = mapped_column(long_text())

@@ -171,7 +171,7 @@ class Redis(Server):
         ]
 
     def client(self) -> redis.Redis:
-        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5)
+        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=60)
 
     def answers(self) -> bool:
         try:

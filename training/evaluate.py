@@ -137,21 +137,25 @@ def _show_clinical(
 
 
 def _show_labels(card: ModelCard, found: Metrics, console: Console) -> None:
-    labels = Table("label", "pictures", "threshold", "sensitivity", "specificity", *card.labels)
-    for code, row in zip(card.labels, found.confusion, strict=True):
-        figure = found.labels[code]
+    labels = Table("label", "pictures", "threshold", "sensitivity", "specificity")
+    for code, figure in found.labels.items():
         labels.add_row(
             code,
             str(figure.support),
             f"{card.thresholds[code]:.3f}",
             in_words(figure.sensitivity),
             in_words(figure.specificity),
-            *map(str, row),
         )
     console.print(labels)
-    console.print(
-        "The columns named after labels are the confusion matrix: rows are truth, columns the top label."
-    )
+    _show_confusion(card, found, console)
+
+
+def _show_confusion(card: ModelCard, found: Metrics, console: Console) -> None:
+    """In a table of its own: beside the other figures it does not fit into 80 columns."""
+    table = Table("truth \\ top label", *card.labels)
+    for code, row in zip(card.labels, found.confusion, strict=True):
+        table.add_row(code, *map(str, row))
+    console.print(table)
 
 
 def _show_masks(found: SegmentMetrics, console: Console) -> None:

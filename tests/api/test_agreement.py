@@ -1,5 +1,6 @@
 """How often reviews agree: what is counted, by what, and whose."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,10 +9,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from scipy.stats import binomtest
 
+from shared import agreement
 from shared.agreement import interval
+from shared.database import Database
 from shared.lifecycle import Event
 from tests.api.driving import ONE_DATABASE, Worker, assert_problem, submitted
 from tests.api.people import Person
+from tests.shared.test_jobs_plans import watched
 
 FIRST = {"name": "skin", "version": "1", "sha256": "a" * 64}
 SECOND = {"name": "skin", "version": "2", "sha256": "b" * 64}
@@ -60,6 +64,11 @@ def test_reviews_are_counted_by_label_and_network(client: FlaskClient, worker: W
     (first, *_) = client.get("/v1/agreement").get_json()["items"]
     assert (first["reviewed"], first["share"], first["sha256"]) == (3, pytest.approx(1 / 3), "a" * 64)
     assert first["interval"] == pytest.approx(interval(1, 3))
+    networks = client.get("/v1/agreement").get_json()["networks"]
+    assert [(one["version"], one["reviewed"], one["agreed"], one["instead"]) for one in networks] == [
+        ("1", 4, 2, {"nv": 1}),
+        ("2", 1, 1, {}),
+    ]
 
 
 def test_the_last_word_on_a_job_is_the_one_that_counts(client: FlaskClient, worker: Worker) -> None:
@@ -71,6 +80,23 @@ def test_what_was_erased_is_not_counted(client: FlaskClient, worker: Worker) -> 
     job_id = reviewed(client, worker, "mel", AGREE)
     client.delete(f"/v1/jobs/{job_id}")
     assert counts(client) == {}
+
+
+@ONE_DATABASE
+def test_only_reviews_are_read_however_many_jobs_there_are(database: Database) -> None:
+    """Joined from the jobs' side it took a hundred million lookups for ten thousand reviews."""
+    with watched(database) as seen:
+        agreement.of(database, "anna")
+    ((statement, parameters),) = seen
+    with database.engine.connect() as connection:
+        steps = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    plan = "\n".join(step[-1] for step in steps)
+    assert "SCAN" not in plan
+    assert re.findall(r"INDEX (\w+)", plan) == [
+        "ix_reviews_owner",
+        "ix_reviews_job",
+        "sqlite_autoindex_jobs_1",
+    ]
 
 
 @ONE_DATABASE

@@ -311,7 +311,7 @@ def test_a_wait_ends_with_a_change(
         patch.setattr(
             api.batches, "time", SimpleNamespace(monotonic=lambda: 0.0)
         )  # the client's time never ends
-        waiting = later(lambda: get(client, batch, "?wait=20", **{"If-None-Match": tag}))
+        waiting = later(lambda: get(client, batch, "?wait=60", **{"If-None-Match": tag}))
         waits.begun(2)
         hands.see(ids, lambda i: {"findings": findings(mel=1.0)})
         found = waiting.result()
@@ -333,7 +333,7 @@ def test_an_ended_batch_is_not_waited_for(client: FlaskClient, hands: Hands, wai
     batch = accepted(client, ZIP)
     hands.read(batch["id"])
     hands.settle(batch["id"])
-    assert get(client, batch, "?wait=20").get_json()["status"] == "completed"
+    assert get(client, batch, "?wait=60").get_json()["status"] == "completed"
     assert waits.woken == []
 
 

@@ -123,6 +123,7 @@ def test_watch_survives_a_server_that_restarts(client: Client, live: Live, image
 def test_list_follows_the_pages(client: Client, image: Path) -> None:
     ids = [client.submit(image, question=f"q{number}").id for number in range(5)]
     assert [job.id for job in client.list(page=2)] == ids[::-1]
+    assert [job.id for job in client.list(page=2, order="oldest")] == ids
     assert [job.id for job in client.list(status="queued", q="q3")] == [ids[3]]
     assert not list(client.list(status="succeeded"))
 

@@ -36,7 +36,7 @@ def test_a_wait_hears_of_a_cancel(client: FlaskClient, waits: Waits) -> None:
         return client.application.test_client().post(f"/v1/jobs/{job_id}/cancel").status_code
 
     done = later(cancel)
-    assert get(client, job_id, "?wait=10").get_json()["status"] == "canceled"
+    assert get(client, job_id, "?wait=60").get_json()["status"] == "canceled"
     assert done.result() == 200
     assert waits.woken == [True]
 

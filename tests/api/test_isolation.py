@@ -52,6 +52,7 @@ NOBODYS = frozenset(
         "images",
         "month",
         "reviewed",
+        "order",
     }
 )
 FREE = {

@@ -132,6 +132,10 @@ def test_a_list_goes_by_pages_while_new_jobs_arrive(client: FlaskClient) -> None
         page = client.get(f"/v1/jobs?limit=2&cursor={page['next']}").get_json()
         seen += [job["id"] for job in page["items"]]
     assert seen == ids[::-1]
+    oldest = client.get("/v1/jobs?limit=2&order=oldest").get_json()
+    assert [job["id"] for job in oldest["items"]] == ids[:2]
+    later = client.get(f"/v1/jobs?limit=2&order=oldest&cursor={oldest['next']}").get_json()
+    assert [job["id"] for job in later["items"]] == ids[2:4]
 
 
 def test_a_list_is_filtered(client: FlaskClient, worker: Worker, job_factory: Callable[..., Any]) -> None:
@@ -166,6 +170,7 @@ def test_a_list_is_filtered(client: FlaskClient, worker: Worker, job_factory: Ca
 
 @pytest.mark.parametrize("budget_s", [0.0, 60.0])
 @pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize("order", ["newest", "oldest"])
 def test_a_search_looks_at_few_jobs_at_a_time_and_goes_on(
     client: FlaskClient,
     database: Database,
@@ -173,6 +178,7 @@ def test_a_search_looks_at_few_jobs_at_a_time_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     budget_s: float,
     batch: bool,
+    order: str,
 ) -> None:
     monkeypatch.setattr("api.listing.SCAN", 3)
     monkeypatch.setattr("api.listing.BUDGET_S", budget_s)
@@ -182,18 +188,18 @@ def test_a_search_looks_at_few_jobs_at_a_time_and_goes_on(
     asked = [f"number {n}{' itches' if n in (0, 4, 5, 11) else ''}" for n in range(12)]
     for entry, question in enumerate(asked):
         job_factory(question=question, batch_id=batch_id, entry=entry if batch else None)
-    query = {"q": "itches", "limit": "2"} | ({"batch_id": batch_id} if batch_id else {})
+    query = {"q": "itches", "limit": "2", "order": order} | ({"batch_id": batch_id} if batch_id else {})
     pages, cursor = [], {}
     while cursor is not None:
         page = client.get("/v1/jobs", query_string=query | cursor).get_json()
         pages.append([job["question"] for job in page["items"]])
         cursor = {"cursor": page["next"]} if page["next"] else None
-    assert [question for page in pages for question in page] == [asked[n] for n in (11, 5, 4, 0)]
     # Out of time, a page ends after three jobs, whatever it found.
     if budget_s == 0:
-        assert pages == [[asked[11]], [], [asked[5], asked[4]], [asked[0]], []]
+        found = {"newest": [[11], [], [5, 4], [0], []], "oldest": [[0], [4, 5], [], [11], []]}
     else:
-        assert pages == [[asked[11], asked[5]], [asked[4], asked[0]]]
+        found = {"newest": [[11, 5], [4, 0]], "oldest": [[0, 4], [5, 11]]}
+    assert pages == [[asked[n] for n in page] for page in found[order]]
 
 
 @ONE_DATABASE
@@ -209,6 +215,7 @@ def test_a_search_looks_at_few_jobs_at_a_time_and_goes_on(
         ("created_before", "2026-01-01T00:00:00"),
         ("q", "x" * 201),
         ("q", "a\0"),
+        ("order", "best"),
     ],
 )
 def test_a_wrong_filter_is_refused_by_name(client: FlaskClient, name: str, value: str) -> None:

@@ -51,7 +51,7 @@ def test_a_wait_ends_when_the_job_changes(
         rooms.hints.publish({job_id: version_of(worker.claim(job_id))})
 
     changed = later(change)
-    assert get(client, job_id, "?wait=10").get_json()["status"] == "running"
+    assert get(client, job_id, "?wait=60").get_json()["status"] == "running"
     changed.result()
     assert waits.woken == [True]
 
@@ -83,14 +83,14 @@ def test_a_change_that_came_before_the_wait_is_not_waited_for(
 ) -> None:
     job_id = submitted(client)["id"]
     worker.claim(job_id)
-    assert get(client, job_id, "?wait=10", **{"If-None-Match": '"1"'}).status_code == 200
+    assert get(client, job_id, "?wait=60", **{"If-None-Match": '"1"'}).status_code == 200
     assert waits.woken == []
 
 
 def test_an_ended_job_is_not_waited_for(client: FlaskClient, worker: Worker, waits: Waits) -> None:
     job_id = submitted(client)["id"]
     worker.finish(job_id)
-    assert get(client, job_id, "?wait=10").get_json()["status"] == "succeeded"
+    assert get(client, job_id, "?wait=60").get_json()["status"] == "succeeded"
     assert waits.woken == []
 
 
@@ -113,7 +113,7 @@ def test_without_a_broker_the_poller_ends_the_wait(
         worker.claim(job_id)
 
     changed = later(change)
-    assert get(client, job_id, "?wait=20").get_json()["status"] == "running"
+    assert get(client, job_id, "?wait=60").get_json()["status"] == "running"
     changed.result()
     assert waits.woken == [True]
 
@@ -126,7 +126,7 @@ def test_a_broker_that_comes_back_is_heard_again(
     listening(rooms)
     broker.restart()
     worker.claim(job_id)
-    assert get(client, job_id, "?wait=10", **{"If-None-Match": '"1"'}).get_json()["status"] == "running"
+    assert get(client, job_id, "?wait=60", **{"If-None-Match": '"1"'}).get_json()["status"] == "running"
     listening(rooms)
 
 
@@ -173,9 +173,9 @@ def test_past_half_of_the_threads_a_wait_is_refused_and_a_submit_is_not(
     app = start(api_threads=4)
     client = app.test_client()
     job_id = submitted(client)["id"]
-    waiting = [later(lambda: get(app.test_client(), job_id, "?wait=3")) for _ in range(2)]
+    waiting = [later(lambda: get(app.test_client(), job_id, "?wait=60")) for _ in range(2)]
     waits.begun(2)
-    refused = get(client, job_id, "?wait=3")
+    refused = get(client, job_id, "?wait=60")
     assert_problem(refused, 503, "service-unavailable")
     assert refused.headers["Retry-After"] == "1"
     assert post(client, headers={"Prefer": "wait=30"}).status_code == 202
@@ -202,7 +202,7 @@ def test_waits_end_when_the_server_stops(client: FlaskClient, rooms: Services, w
 def test_waiting_clients_hold_no_connection(start: Callable[..., Flask], waits: Waits) -> None:
     app = start()
     job_id = submitted(app.test_client())["id"]
-    waiting = [later(lambda: get(app.test_client(), job_id, "?wait=2")) for _ in range(20)]
+    waiting = [later(lambda: get(app.test_client(), job_id, "?wait=60")) for _ in range(20)]
     waits.begun(20)
     assert app.extensions["medq"].db.engine.pool.checkedout() <= 1  # the poller's, when it looks just now
     app.extensions["medq"].waiters.close()

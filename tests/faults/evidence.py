@@ -16,6 +16,10 @@ AWAY = (LanguageModelUnavailable.slug, ModelsAway.slug)
 NAME = re.compile(r"Question ([\w.-]+/\w+)")
 
 
+class JobsLost(AssertionError):
+    """A fault took jobs or doubled them. CI runs no such test again: once is enough."""
+
+
 @dataclass
 class Report:
     """One line of the table at the end of a run."""

@@ -16,7 +16,7 @@ from shared.database import Database
 from shared.settings import Settings
 from shared.tables import JobRow
 from tests import processes
-from tests.faults.evidence import Evidence, Report
+from tests.faults.evidence import Evidence, JobsLost, Report
 from tests.faults.language_model import LanguageModel
 from tests.faults.people import PATIENCE_S, People, Work
 from tests.servers import MariaDB, Redis
@@ -140,8 +140,8 @@ class Meeting:
         room.reports.append(
             Report(work.name, len(work.accepted), times, lost, doubled, outcomes["lose"], self.recovered_s)
         )
-        assert lost == []
-        assert doubled == []
+        if lost or doubled:
+            raise JobsLost(f"lost: {lost}, doubled: {doubled}")
         assert outcomes["open"] == 0
         assert found.asked_too_often(room.language_model.calls) == []
         room.await_health()
@@ -150,8 +150,11 @@ class Meeting:
         return Evidence.of(self.room.db, self.work)
 
     def _settle(self) -> None:
-        """A batch ends a moment after its last job. Raises: TimeoutError"""
-        self.room.until(lambda: not self.so_far().unsettled())
+        """A batch ends a moment after its last job. Raises: JobsLost"""
+        try:
+            self.room.until(lambda: not self.so_far().unsettled())
+        except TimeoutError as error:
+            raise JobsLost(f"never ended: {self.so_far().unsettled()}") from error
 
     @property
     def outcomes(self) -> dict[str, int]:

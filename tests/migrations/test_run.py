@@ -107,6 +107,7 @@ def test_an_upgrade_says_what_it_did_and_does_it_once(bare_url: str) -> None:
         "0010 messages about jobs",
         "0011 what language models cost",
         "0012 jobs by the client's own id",
+        "0013 an owner's reviews",
     ]
     assert upgrade(bare_url) == []
 

@@ -3,7 +3,7 @@
 import { answer, draft } from "./answer.js";
 import { fill, h, heading } from "./dom.js";
 import { ended, follow } from "./follow.js";
-import { findings, grades, segments } from "./found.js";
+import { coloursOf, found, labelsOf } from "./found.js";
 import { call, get, post, Problem, said } from "./http.js";
 import { Messages } from "./messages.js";
 import { Picture } from "./picture.js";
@@ -54,34 +54,23 @@ class JobView {
     fill(this.state, [now.status, now.stage, now.position, now.eta_s, now.progress, now.metrics.total_s], () => progress(now));
     fill(this.trouble, now.error, () => now.error && said({ slug: "", body: now.error }));
     fill(this.warnings, now.warnings, () => now.warnings.map(warning));
-    fill(this.found, [now.findings, now.grades, now.segments], () => this.findings(now));
+    fill(this.found, [now.findings, now.grades, now.segments], () => found(now, this.pipeline));
     fill(this.words, [now.answer, now.answer ? "" : text, now.question], () => this.answer(now, text));
     this.picture.show(now.artifacts);
-    this.picture.explain(now.segments, Object.fromEntries(this.pipeline.heads.flatMap((head) => head.labels.map((one) => [one.code, one.colour]))));
+    this.picture.explain(now.segments, coloursOf(this.pipeline));
     if (!ended(now)) fill(this.actions, [now.id], () => [h("div", { class: "actions" }, this.button("job.cancel", () => call("POST", now.urls.cancel)))]);
     else this.close(now);
   }
 
   // What can be done, and known, only of a job that has ended.
   close(now) {
-    const found = now.findings || now.grades || now.segments;
-    const labels = this.pipeline.heads.flatMap((head) => head.labels.map((one) => [one.code, one[lang]]));
-    const asks = found && now.status === "succeeded" && !now.message_of;
+    const something = now.findings || now.grades || now.segments;
+    const asks = something && now.status === "succeeded" && !now.message_of;
     fill(this.messages, [Boolean(asks)], () => asks && (this.thread = new Messages(now)).element);
-    fill(this.review, [Boolean(found)], () => found && new Review(now, labels).element);
+    fill(this.review, [Boolean(something)], () => something && new Review(now, labelsOf(this.pipeline)).element);
     // The stream may tell of the end before it tells of what was found.
-    fill(this.actions, [now.id, Boolean(now.erased_at), Boolean(found)], () => this.deeds(now, found));
+    fill(this.actions, [now.id, Boolean(now.erased_at), Boolean(something)], () => this.deeds(now, something));
     fill(this.facts, [now.id, Boolean(now.erased_at), now.model, now.attempts], () => facts(now));
-  }
-
-  findings(now) {
-    const parts = [];
-    const card = this.pipeline.card;
-    const same = card && now.model && card.sha256 === now.model.sha256; // else its thresholds are not these findings'
-    if (now.findings?.length) parts.push(h("h2", null, t("found.title")), findings(now.findings, same ? card.thresholds : {}));
-    if (now.grades?.length) parts.push(h("h2", null, t("found.grades")), grades(now.grades));
-    if (now.segments?.length) parts.push(h("h2", null, t("found.areas")), segments(now.segments));
-    return parts.length ? h("div", { class: "card" }, parts) : [];
   }
 
   answer(now, text) {
@@ -91,7 +80,7 @@ class JobView {
     return asked ? h("div", { class: "card" }, asked) : [];
   }
 
-  deeds(now, found) {
+  deeds(now, something) {
     const again = async () => {
       const made = await post(now.urls.rerun);
       location.assign(`#/jobs/${made.id}`);
@@ -106,9 +95,9 @@ class JobView {
       { class: "actions" },
       !now.erased_at && this.button("job.again", again),
       now.retry_of && h("a", { class: "button", href: `#/compare/${now.retry_of}/${now.id}` }, t("job.compare")),
-      found && this.button("job.print", () => print()),
+      something && this.button("job.print", () => print()),
       now.artifacts.dicom_seg && h("a", { class: "button", href: now.artifacts.dicom_seg, download: true }, t("job.dicom_seg")),
-      found && h("a", { class: "button", href: `${now.urls.self}/report.fhir.json`, download: true }, t("job.fhir")),
+      something && h("a", { class: "button", href: `${now.urls.self}/report.fhir.json`, download: true }, t("job.fhir")),
       !now.erased_at && this.button("job.erase", erase, "danger"),
     );
   }

@@ -15,6 +15,8 @@ const VIEWS = [
   [new RegExp(`^#/compare/${ID}/${ID}$`), later("compare.js", "compare")],
   [/^#\/batches$/, later("batch.js", "batches")],
   [new RegExp(`^#/batches/${ID}$`), later("batch.js", "batch")],
+  [/^#\/review$/, later("queue.js", "queue")],
+  [/^#\/agreement$/, later("agreement.js", "agreement")],
   [/^#\/sign-in$/, signIn],
 ];
 

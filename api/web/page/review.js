@@ -5,8 +5,10 @@ import { get, post, Problem, said } from "./http.js";
 import { moment, t } from "./words.js";
 
 export class Review {
-  constructor(job, labels) {
+  // `onsaid` is called after each word that was recorded.
+  constructor(job, labels, onsaid = () => {}) {
     this.job = job;
+    this.onsaid = onsaid;
     this.names = Object.fromEntries(labels);
     this.before = h("ul", { class: "plain reviews" });
     this.trouble = h("div", null);
@@ -56,6 +58,7 @@ export class Review {
       this.choose();
       this.trouble.replaceChildren(h("p", { class: "notice calm", role: "status" }, t("review.thanks")));
       await this.load();
+      this.onsaid();
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       this.trouble.replaceChildren(said(error));
