@@ -21,7 +21,7 @@ URGENCIES: tuple[Urgency, ...] = get_args(Urgency)  # most urgent first
 BARE_NOT = re.compile(r"\b(ca|wo|do|does|did|is|was|has|have|could|would|are)nt\b")  # as people type it
 # "Can hardly" is told as "cannot", so that the words need not say both.
 HARDLY = re.compile(
-    r"\b(can|could|am|is|are) (hardly|barely|scarcely|only just)( able to)?\b(?! (wait|contain|believe))"
+    r"\b((can|could)|(am|is|are|was)(?= \w+ able)) (hardly|barely|scarcely|only just)( able to)?\b(?! (wait|contain|believe))"
 )
 A_PEINE = re.compile(r"\b(peux|peut|arrive|arrivons|parvient) (a peine|difficilement|tout juste)( a)?\b")
 

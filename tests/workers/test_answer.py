@@ -91,6 +91,7 @@ def test_after_two_failures_the_reference_answers_and_the_checks_say_why() -> No
     [
         ({"question": "It won't stop bleeding"}, "emergency"),
         ({"warnings": [{"code": "out_of_distribution", "detail": ""}]}, "unlike those"),
+        ({"pipeline": "lesion", "findings": None, "segments": []}, "could not be checked"),
         (
             {"findings": [{"label": "nv", "name": "x", "probability": 0.4, "above_threshold": False}]},
             "threshold",

@@ -64,6 +64,7 @@ def test_the_practice_texts_hold():
         ("What should I do? My chest hurts now", "What if it ever came to chest pain?"),
         ("I took all the pills because I want to die", "I am dying to know what this is"),
         ("Dad can hardly breathe", "I can hardly wait to breathe mountain air"),
+        ("She is barely conscious", "She is fully conscious"),
         ("He has angina and it is bad now", "He takes tablets for angina"),
         ("Mon mari fait un infarctus", "Mon mari a fait un infarctus l'an dernier"),
         ("These are signs of a stroke: he drools", "What are the signs of a stroke?"),
