@@ -1,9 +1,6 @@
 """One attempt at a stage: claim, run, then advance, retry or fail; the one try/except of a worker."""
 
-import os
 import random
-import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,15 +19,19 @@ from shared.lifecycle import Event, next_stage
 from shared.logs import bound
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
+from shared.steps import Step, kept
 from shared.tables import JobRow
 from shared.traces import Traces
+from workers.held import Held
 from workers.microbatch import Microbatcher
 from workers.refill import Refiller
 
-LARGEST_GROUP = 32  # single-id messages that are dealt with together
-GROUPS = 3  # at once: one computes, one decodes, one is claimed or written
+LARGEST_CLAIM = 32  # messages of one id that share a claim
+CLAIMS = 3  # of those at once: one computes, one decodes, one is claimed or written
 
 log = structlog.get_logger(__name__)
+
+Steps = dict[str, list[Step]]  # of each job of a claim; empty where nobody wants to know
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _failed(job: JobRow, claim: Claim, raised: StageError, base_s: float) -> Out
 
 
 class Attempts:
-    """Runs messages for one stage: owns the claims of this process, and their leases."""
+    """Runs messages for one stage: what it claims it runs and records."""
 
     def __init__(
         self,
@@ -102,20 +103,15 @@ class Attempts:
         self.stage = stage
         self._refiller = refiller
         self._db, self._dispatcher, self._hints, self._settings = db, dispatcher, hints, settings
-        self._worker = f"{stage.name}@{socket.gethostname()}:{os.getpid()}"
-        self._held: dict[str, set[str]] = {}  # claim id -> job ids that the database says are still ours
-        self._lock = threading.Lock()
+        self._held = Held(db, stage.name, settings)
         # A message of one id costs a claim, a record and four changes of thread, and with the image more than its
-        # decoding: those that wait are one group, and cost what one message of as many ids does.
-        self._groups = Microbatcher[str, int | Claim](
-            self._together, largest=LARGEST_GROUP, name="groups", threads=GROUPS
+        # decoding: those that wait share one claim, and cost what one message of as many ids does.
+        self._singles = Microbatcher[str, int | Claim](
+            self._together, largest=LARGEST_CLAIM, name="claims", threads=CLAIMS
         )
         self._records = Microbatcher[Outcome, bool](
-            self._record_singles, largest=LARGEST_GROUP, name="records"
+            self._record_singles, largest=LARGEST_CLAIM, name="records"
         )
-        self._stopped = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self._heart.start()
 
     def message(self, ids: list[str]) -> int:
         """Deal with one message; answers with the number of jobs that were ours to do.
@@ -123,8 +119,8 @@ class Attempts:
         One with a single id goes with others of its kind, unless it could hold them up.
         """
         if len(ids) > 1:
-            return self._deal(self._claim(ids))
-        done = self._groups.submit(ids[0]).result()
+            return self._deal(self._held.claim(ids))
+        done = self._singles.submit(ids[0]).result()
         return done if isinstance(done, int) else self._deal(done, alone=True)
 
     def _together(self, ids: list[str]) -> list[int | Claim]:
@@ -132,12 +128,12 @@ class Attempts:
 
         An id that was delivered twice goes to the first of them.
         """
-        claim = self._claim(ids)
+        claim = self._held.claim(ids)
         slow = {job.id for job in claim.jobs if self.stage.slow(job)}
         try:
             self._deal(replace(claim, jobs=tuple(job for job in claim.jobs if job.id not in slow)))
         except BaseException:
-            self._let_go(claim)  # else the heartbeat would keep for ever what nobody will run
+            self._held.let_go(claim)  # else the heartbeat would keep for ever what nobody will run
             raise
         won = {job.id: replace(claim, jobs=(job,)) if job.id in slow else 1 for job in claim.jobs}
         return [won.pop(job_id, 0) for job_id in ids]
@@ -147,21 +143,22 @@ class Attempts:
         if not claim.jobs:
             return 0
         began, began_ns = time.monotonic(), time.time_ns()
+        steps: Steps = {job.id: [] for job in claim.jobs} if self._traces else {}
         try:
-            outcomes = self._run(claim)
+            outcomes = self._run(claim, steps)
             if alone:
                 written = {outcomes[0].job_id} if self._records.submit(outcomes[0]).result() else set()
             else:
                 written = set(self._record(outcomes))
             self._count(claim, outcomes, written, time.monotonic() - began)
-            self._trace(claim, outcomes, written, began_ns)
+            self._trace(claim, outcomes, written, began_ns, steps)
         finally:
-            self._let_go(claim)
+            self._held.let_go(claim)
             self._refill(claim.jobs)
         return len(claim.jobs)
 
     def _count(self, claim: Claim, outcomes: list[Outcome], written: set[str], took_s: float) -> None:
-        """Jobs of one message share its time. What another worker recorded is his to count."""
+        """Jobs of one claim share its time. What another worker recorded is his to count."""
         for job, outcome in zip(claim.jobs, outcomes, strict=True):
             if job.id not in written:
                 continue
@@ -170,22 +167,30 @@ class Attempts:
                 whole_s = time.time() - job.created_at / 1e6  # two clocks, a little apart
                 self._figures.job_seconds.labels(job.lane).observe(max(0.0, whole_s))
 
-    def _trace(self, claim: Claim, outcomes: list[Outcome], written: set[str], began_ns: int) -> None:
+    def _trace(
+        self, claim: Claim, outcomes: list[Outcome], written: set[str], began_ns: int, steps: Steps
+    ) -> None:
         if self._traces is None:
             return
         for job, outcome in zip(claim.jobs, outcomes, strict=True):
             if job.id in written:
-                self._traces.attempted(job, self.stage.name, outcome, began_ns)
+                self._traces.attempted(job, self.stage.name, outcome, began_ns, steps[job.id])
 
-    def _run(self, claim: Claim) -> list[Outcome]:
-        started = [(job, self._guard(job, claim, self._begin, job, claim)) for job in claim.jobs]
+    def _run(self, claim: Claim, steps: Steps) -> list[Outcome]:
+        started = [(job, self._kept(steps, self._begin, job, claim)) for job in claim.jobs]
         return [
-            begun if isinstance(begun, Outcome) else self._guard(job, claim, self._end, job, claim, begun)
+            begun if isinstance(begun, Outcome) else self._kept(steps, self._end, job, claim, begun)
             for job, begun in started
         ]
 
+    def _kept(self, steps: Steps, act: Callable[..., Any], job: JobRow, claim: Claim, *arguments: Any) -> Any:
+        if not steps:
+            return self._guard(job, claim, act, job, claim, *arguments)
+        with kept(steps[job.id]):
+            return self._guard(job, claim, act, job, claim, *arguments)
+
     def _begin(self, job: JobRow, claim: Claim) -> Callable[[], Found]:
-        return self.stage.begin(job, lambda: job.id not in self._held.get(claim.id, ()))
+        return self.stage.begin(job, lambda: self._held.lost(claim, job.id))
 
     def _end(self, job: JobRow, claim: Claim, wait: Callable[[], Found]) -> Outcome:
         found = wait()
@@ -216,22 +221,6 @@ class Attempts:
         if self._spare and (not raised.retry or job.failures + 1 >= self._settings.max_attempts):
             return Outcome(job.id, claim.id, Event.FINISH, self._spare(job, raised).values)
         return _failed(job, claim, raised, self._settings.retry_base_s)
-
-    def _claim(self, ids: Sequence[str]) -> Claim:
-        claim = jobs.claim(
-            self._db,
-            ids,
-            self.stage.name,
-            self._worker,
-            lease_s=self._settings.lease_s,
-            limit_s=self._settings.stage_limit_s(self.stage.name),
-        )
-        if len(claim.jobs) < len(ids):
-            log.info("not_claimed", stage=self.stage.name, jobs=len(ids) - len(claim.jobs))
-        if claim.jobs:
-            with self._lock:
-                self._held[claim.id] = {job.id for job in claim.jobs}
-        return claim
 
     def _record_singles(self, outcomes: list[Outcome]) -> list[bool]:
         written = self._record(outcomes)
@@ -271,38 +260,12 @@ class Attempts:
             self._refiller.ask(self.stage.name, pipeline)
         self._refiller.ended({job.batch_id for job in bulk if job.batch_id})
 
-    def _let_go(self, claim: Claim) -> None:
-        with self._lock:
-            left = self._held.get(claim.id, set())
-            left.difference_update(job.id for job in claim.jobs)
-            if not left:
-                self._held.pop(claim.id, None)
-
-    def _beat(self) -> None:
-        """Renew leases, and learn which jobs were canceled or lost meanwhile."""
-        while not self._stopped.wait(min(self._settings.lease_s / 3, 1.0)):
-            with self._lock:
-                claims = list(self._held)
-            try:
-                held = jobs.heartbeat(self._db, claims, self._settings.lease_s)
-            except Exception:
-                log.exception("heartbeat_failed", claims=len(claims))
-                continue
-            with self._lock:
-                for claim_id in claims:
-                    if claim_id in self._held:
-                        self._held[claim_id].intersection_update(held.get(claim_id, ()))
-
     def drain(self) -> bool:
         """Wait up to `drain_s` for the claims of this process, then give the rest back unharmed.
 
         True when something was given back: its threads still run, and must not be waited for.
         """
-        until = time.monotonic() + self._settings.drain_s
-        while self._held and time.monotonic() < until:
-            time.sleep(0.02)
-        with self._lock:
-            unfinished = [(claim, job) for claim, ids in self._held.items() for job in ids]
+        unfinished = self._held.left_after(self._settings.drain_s)
         if unfinished:
             log.warning("released", stage=self.stage.name, jobs=len(unfinished))
             self._record([Outcome(job, claim, Event.RELEASE) for claim, job in unfinished])
@@ -310,6 +273,6 @@ class Attempts:
 
     def close(self) -> None:
         """Stop the helpers; the pool's threads must have ended before."""
-        self._stopped.set()
-        self._groups.close()
+        self._held.close()
+        self._singles.close()
         self._records.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from shared.cards import load_card
 from shared.catalog import PIPELINES, Head
@@ -24,7 +25,7 @@ from workers.activation import activation_map, has_activation_map
 from workers.artifacts import Made, keep
 from workers.attempt import Found
 from workers.lime import SAMPLES, Stopped, lime_weights, through
-from workers.picture import stored_picture
+from workers.picture import stored_pictures
 from workers.serving import Models, Served
 
 Pixels = NDArray[np.uint8]
@@ -59,31 +60,34 @@ class ExplainStage:
         if head is None or not job.findings:
             return Found()
         served = self._models.served(head)
-        pixels = stored_picture(self._storage, job, self._settings)
+        size_px = served.card.preprocess.size_px
+        decoded = stored_pictures(self._storage, job, self._settings, (0, size_px))
+        # The network is shown what the vision stage showed it: a JPEG that was scaled while it was decoded.
+        pixels, seen = decoded[0], to_tensor(decoded[size_px], served.card.preprocess)
         label = [one.code for one in head.labels].index(job.findings[0]["label"])
         try:
-            made = [self._lime(job, served, pixels, label, lost)]
+            made = [self._lime(job, served, pixels, seen, label, lost)]
         except Stopped:
             return Found()
         if has_activation_map(served.card):
-            made.append(self._activation(served, pixels, label))
+            made.append(self._activation(served, pixels, seen, label))
         return Found(artifacts=keep(self._storage, job.id, made, lost))
 
     def _lime(
-        self, job: JobRow, served: Served, pixels: Pixels, label: int, lost: Callable[[], bool]
+        self, job: JobRow, served: Served, pixels: Pixels, seen: Tensor, label: int, lost: Callable[[], bool]
     ) -> Made:
         """Seeded by the job, so that a second attempt explains the same."""
-        picture = to_tensor(pixels, served.card.preprocess).permute(1, 2, 0).numpy()
+        picture = seen.permute(1, 2, 0).numpy()
         samples = SAMPLES[job.explain]  # type: ignore[index]
         predict = asking(served, Known(job.age, job.sex, job.site), lost)
         weights = lime_weights(picture, label, samples, zlib.crc32(job.id.encode()), predict)
         mask = enlarged_to(strongest(weights), pixels, served)
         return Made(EXPLANATION, "image/jpeg", jpeg(painted(pixels, mask, COLOURS)))
 
-    def _activation(self, served: Served, pixels: Pixels, label: int) -> Made:
+    def _activation(self, served: Served, pixels: Pixels, seen: Tensor, label: int) -> Made:
         folder = self._settings.models_path / served.head.weights
         network = _network(folder, served.head, served.card.sha256)
-        heat = activation_map(network, served.card, to_tensor(pixels, served.card.preprocess), label)
+        heat = activation_map(network, served.card, seen, label)
         shown = enlarged_to(np.rint(heat * 255).astype(np.uint8), pixels, served)
         return Made(ACTIVATION, "image/jpeg", jpeg(heated(pixels, shown)))
 

@@ -10,7 +10,7 @@ from shared.catalog import PIPELINES, Lang
 from shared.sentences import sentences
 from workers.phrases import PHRASES
 from workers.prompt import Case
-from workers.urgency import URGENCIES, floor, percent
+from workers.urgency import URGENCIES, already_weighed, floor, percent
 
 ENOUGH = 0.6  # of a sentence's words, from the two statements that fit it best
 ALMOST_ALL = 0.8  # for words that calm, postpone or are sure of themselves: from one statement alone
@@ -88,6 +88,7 @@ def _texts(case: Case) -> Iterator[str]:
     for finding in case.findings:
         name = PIPELINES[case.pipeline].label(finding.label).name(case.lang)
         yield f"{name} {say.suggests} {percent(finding.probability, case)}"
+    yield from (text for text in [already_weighed(case)] if text)
     yield from (text for level, text in say.next_steps.items() if URGENCIES.index(level) <= lowest)
     yield from (
         *say.cannot_tell,

@@ -18,6 +18,8 @@ class Phrases:
     others: str  # {names}
     no_text: str  # {names}
     hint: str
+    included: str  # {names}
+    told: Mapping[str, str]  # what a job may tell besides the picture
     undecided: str  # {name} {percent}
     nothing: str
     measured: str  # {items}
@@ -66,6 +68,8 @@ PHRASES: Mapping[Lang, Phrases] = {
             "MedQ has no text about this yet: {names}. It can say what the program found, and not what it means."
         ),
         hint="This is a hint from a computer program, not a diagnosis.",
+        included="What you told is part of this result already and must not be counted a second time: {names}.",
+        told={"age": "age", "sex": "sex", "site": "body site"},
         undecided=(
             "The program could not decide what this picture shows. Its nearest match is {name} ({percent}), "
             "but that does not reach the level from which we name a finding."
@@ -161,6 +165,8 @@ PHRASES: Mapping[Lang, Phrases] = {
             "프로그램이 찾은 것만 말할 수 있고, 그것이 무엇을 뜻하는지는 말할 수 없습니다."
         ),
         hint="이것은 컴퓨터 프로그램이 주는 참고 정보이며 진단이 아닙니다.",
+        included="알려 주신 다음 정보는 이 결과에 이미 반영되어 있으므로 다시 고려하면 안 됩니다: {names}.",
+        told={"age": "나이", "sex": "성별", "site": "부위"},
         undecided=(
             "프로그램은 이 사진이 무엇인지 판단하지 못했습니다. 가장 가까운 것은 {name}({percent})이지만, "
             "소견이라고 말할 수 있는 수준에는 미치지 못합니다."
@@ -253,6 +259,8 @@ PHRASES: Mapping[Lang, Phrases] = {
             "Il peut dire ce que le programme a trouvé, et non ce que cela signifie."
         ),
         hint="C'est un indice donné par un programme informatique, pas un diagnostic.",
+        included="Ce que vous avez indiqué fait déjà partie de ce résultat et ne doit pas être compté une seconde fois : {names}.",
+        told={"age": "âge", "sex": "sexe", "site": "partie du corps"},
         undecided=(
             "Le programme n'a pas pu décider ce que montre cette image. Ce qui s'en rapproche le plus : {name} "
             "({percent}), mais cela n'atteint pas le niveau à partir duquel nous nommons un résultat."

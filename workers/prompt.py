@@ -25,7 +25,19 @@ FileRole = Literal["system", "user"]
 VARIABLES: Mapping[FileRole, frozenset[str]] = {
     "system": frozenset({"language", "names", "floor", "departments"}),
     "user": frozenset(
-        {"question", "thread", "findings", "segments", "grades", "age", "sex", "site", "warnings", "passages"}
+        {
+            "question",
+            "thread",
+            "findings",
+            "segments",
+            "grades",
+            "age",
+            "sex",
+            "site",
+            "included",
+            "warnings",
+            "passages",
+        }
     ),
 }
 LANGUAGE_NAMES: Mapping[Lang, str] = {"en": "English", "ko": "Korean (한국어)", "fr": "French (français)"}
@@ -73,6 +85,7 @@ class Case:
     passages: tuple[Passage, ...]
     segments: tuple[Segment, ...] | None = None  # None: nobody looked for areas; empty: there are none
     grades: tuple[Grade, ...] | None = None
+    included: tuple[str, ...] = ()  # of age, sex and site: what the findings rest on besides the picture
     thread: tuple[Turn, ...] | None = (
         None  # what was said before, the oldest first; None: this is the first question
     )
@@ -191,6 +204,7 @@ def _user_values(case: Case) -> dict[str, str]:
         "age": _data(case.age),
         "sex": _data(case.sex),
         "site": _data(case.site),
+        "included": _data(list(case.included)),
         "warnings": _data([{"code": w.code, "detail": w.detail} for w in case.warnings]),
         "passages": _data([_passage(passage) for passage in case.passages]),
     }

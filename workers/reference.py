@@ -14,6 +14,7 @@ from workers.reply import Reply
 from workers.said import loose
 from workers.urgency import (
     URGENCIES,
+    already_weighed,
     danger,
     deciding,
     deciding_label,
@@ -101,7 +102,7 @@ def language_model_answer(
     say = PHRASES[case.lang]
     paragraphs = (
         alarm(case),
-        reply.suggests,
+        " ".join(part for part in (reply.suggests, already_weighed(case)) if part),
         reply.answer,
         reply.next_step,
         " ".join(reply.cannot_tell),
@@ -159,9 +160,8 @@ def _refusal(case: Case) -> str:
     say, nearest = PHRASES[case.lang], next(iter(ranked(case)), None)
     if any(warning.code == "out_of_distribution" for warning in case.warnings) or nearest is None:
         return f"{say.out_of_distribution} {say.no_result} {say.neither}"
-    return " ".join(
-        part for part in (f"{_fill(say.undecided, nearest, case)} {say.neither}", _doubts(case)) if part
-    )
+    parts = (f"{_fill(say.undecided, nearest, case)} {say.neither}", already_weighed(case), _doubts(case))
+    return " ".join(part for part in parts if part)
 
 
 def _result(case: Case) -> str:
@@ -176,7 +176,8 @@ def _result(case: Case) -> str:
     for finding in marked:
         lines.append(_fill(say.also_marked, finding, case))
         lines += [say.low_bar] if PIPELINES[case.pipeline].label(finding.label).sensitivity else []
-    return " ".join([*lines, *_others([f for f in rest if f not in marked], case), say.hint])
+    lines += [*_others([f for f in rest if f not in marked], case), already_weighed(case), say.hint]
+    return " ".join(line for line in lines if line)
 
 
 def _untold(case: Case) -> str:

@@ -98,6 +98,13 @@ def percent(probability: float, case: Case) -> str:
     return over if probability > 0.99 else whole.format(n=round(probability * 100))
 
 
+def already_weighed(case: Case) -> str:
+    """That age, sex or site are in the findings already, so that no reader weighs them again; empty when none is."""
+    say = PHRASES[case.lang]
+    names = ", ".join(say.told[name] for name in case.included)
+    return say.included.format(names=names) if names else ""
+
+
 def percent_of(finding: Finding, case: Case) -> str:
     """The number that a reply must give for a finding, without spaces, such as 81%."""
     shown = round(

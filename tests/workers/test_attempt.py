@@ -23,11 +23,12 @@ from shared.folder_storage import FolderStorage
 from shared.ids import new_id
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
+from shared.steps import step
 from shared.tables import AttemptRow, JobRow
 from shared.traces import Traces
 from tests.servers import Redis
 from workers.artifacts import Made, forget, keep
-from workers.attempt import GROUPS, Attempts, Found, no_late, pause_s
+from workers.attempt import CLAIMS, Attempts, Found, no_late, pause_s
 from workers.refill import Refiller
 
 
@@ -44,8 +45,9 @@ class Asked:
         self.storage: Any = None
 
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
-        if job.question == "unreadable":
-            raise ImageFailed("The picture is damaged.")
+        with step("look"):
+            if job.question == "unreadable":
+                raise ImageFailed("The picture is damaged.")
 
         def end() -> Found:
             self.ran.append(job.id)
@@ -245,18 +247,18 @@ def claims_of(database: Database, ids: list[str]) -> list[str | None]:
 def test_single_ids_that_wait_are_dealt_with_together(
     start: Start, stage: Asked, job_factory: Any, database: Database
 ) -> None:
-    busy = [job_factory(question="fine").id for _ in range(GROUPS)]
+    busy = [job_factory(question="fine").id for _ in range(CLAIMS)]
     ids = [job_factory(question="fine").id for _ in range(5)]
     attempts = start()
     stage.gate.clear()
     with ThreadPoolExecutor(8) as pool:
         first = []
-        for job_id in busy:  # one after the other, so that each is a group by itself
+        for job_id in busy:  # one after the other, so that each has a claim of its own
             stage.inside.clear()
             first.append(pool.submit(attempts.message, [job_id]))
             assert stage.inside.wait(30)
         waiting = [pool.submit(attempts.message, [job_id]) for job_id in ids]
-        while len(attempts._groups._waiting[0]) < len(ids):
+        while len(attempts._singles._waiting[0]) < len(ids):
             threading.Event().wait(0.005)
         stage.gate.set()
         assert [future.result(30) for future in first + waiting] == [1] * 8
@@ -265,7 +267,7 @@ def test_single_ids_that_wait_are_dealt_with_together(
 
 
 def test_a_slow_job_holds_up_no_other(start: Start, stage: Asked, job_factory: Any) -> None:
-    slow = [job_factory(question="slow").id for _ in range(2 * GROUPS)]
+    slow = [job_factory(question="slow").id for _ in range(2 * CLAIMS)]
     quick = job_factory(question="passes").id
     attempts = start()
     stage.gate.clear()
@@ -277,7 +279,7 @@ def test_a_slow_job_holds_up_no_other(start: Start, stage: Asked, job_factory: A
         assert [future.result(30) for future in futures] == [1] * len(slow)
 
 
-def test_a_group_that_could_not_be_recorded_keeps_no_lease(
+def test_a_claim_that_could_not_be_recorded_keeps_no_lease(
     start: Start, job_factory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempts = start()
@@ -400,5 +402,6 @@ def test_a_collector_hears_of_each_attempt_that_was_recorded(
     spans = {
         (span.name, (span.attributes or {})["medq.job_id"]): span for span in exporter.get_finished_spans()
     }
-    assert set(spans) == {("vision", fine), ("vision", bad), ("job", bad)}
+    assert set(spans) == {("vision", fine), ("look", fine), ("vision", bad), ("look", bad), ("job", bad)}
+    assert spans["look", fine].parent == spans["vision", fine].context
     assert spans["vision", bad].status.description == "image-failed"

@@ -195,6 +195,40 @@ def test_a_job_gets_both_overlays_in_its_own_size(
         assert not changed[:, :12].any(), "what it did not see is left alone"
 
 
+def test_what_is_explained_is_what_was_classified(
+    models: Models, storage: FolderStorage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large JPEG, which is decoded at a smaller scale."""
+    shown: list[torch.Tensor] = []
+    batcher = models.served(SKIN).batcher
+    submit, mapped = batcher.submit, activation_map
+
+    def spied(tensor: torch.Tensor, rank: int) -> Any:
+        shown.append(tensor.clone())
+        return submit(tensor, rank)
+
+    def seen_map(network: Any, card: Any, tensor: torch.Tensor, label: int) -> Any:
+        shown.append(tensor.clone())
+        return mapped(network, card, tensor, label)
+
+    monkeypatch.setattr(batcher, "submit", spied)
+    monkeypatch.setattr("workers.explain.activation_map", seen_map)
+    noise = np.random.default_rng(1).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "JPEG", quality=90)
+    storage.put("a/image", file.getvalue())
+    job = JobRow(id="a", pipeline="skin", lane="interactive", lang="en", lost=0, explain="low")
+    job.findings = VisionStage(models, storage, settings).begin(job, never)().values["findings"]
+    found = ExplainStage(models, storage, settings).begin(job, never)()
+    classified, whole_sample, *_, mapped_one = shown
+    assert len(shown) == 1 + SAMPLES["low"] + 1
+    assert torch.equal(whole_sample, classified)
+    assert torch.equal(mapped_one, classified)
+    for one in found.artifacts:
+        with Image.open(io.BytesIO(storage.get(f"a/{one.name}"))) as overlay:
+            assert overlay.size == (400, 300)
+
+
 def test_a_second_attempt_explains_the_same(
     models: Models, storage: FolderStorage, settings: Settings, seen: JobRow
 ) -> None:

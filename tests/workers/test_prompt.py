@@ -270,3 +270,10 @@ def test_no_attack_changes_the_system_prompt_or_the_findings(attack):
     calm, attacked = build_prompt(case(passages=())), build_prompt(case(passages=(), question=attack))
     assert attacked.messages[0] == calm.messages[0]
     assert blocks(attacked) == blocks(calm) | {"question": attack}
+
+
+@pytest.mark.parametrize("included", [(), ("age", "site")])
+def test_the_prompt_says_what_the_findings_include_already(included):
+    prompt = build_prompt(case(included=included))
+    assert blocks(prompt)["included"] == list(included)
+    assert "part of the findings' probabilities already" in prompt.messages[0]["content"]

@@ -86,6 +86,18 @@ def test_every_answer_says_what_it_is_not(lang, code):
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("flagged", [["mel"], []])
+def test_what_the_findings_include_is_said_to_be_in_them_and_nothing_else_is(lang, flagged):
+    told = PHRASES[lang].told
+    some = dataclasses.replace(case(flagged, lang, mel=0.6), included=("age", "site"))
+    said = PHRASES[lang].included.format(names=f"{told['age']}, {told['site']}")
+    assert said in answer(some).text
+    assert PHRASES[lang].included.split("{")[0] not in answer(case(flagged, lang, mel=0.6)).text
+    strange = dataclasses.replace(some, warnings=(STRANGE,))
+    assert said not in answer(strange).text  # there is no result
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
 def test_nothing_above_threshold_is_said_so_and_calms_nobody(lang):
     said = answer(case([], lang, bkl=0.3, akiec=0.25, bcc=0.2))
     assert UNDECIDED[lang] in said.text
