@@ -358,7 +358,7 @@ def test_the_report_is_for_paper_and_for_other_systems(done: Visitor) -> None:
     report = DiagnosticReport.model_validate_json(told.value.path().read_bytes())
     assert report.id == here(done)
     done.page.emulate_media(media="print")
-    for hidden in (".top", ".actions", ".review", ".tools"):
+    for hidden in (".top", ".actions", ".review", ".tools", ".messages h2"):
         expect(done.page.locator(hidden).first).to_be_hidden()
     for shown in ("Melanoma", "See a doctor within days", "Not a medical device"):
         expect(done.page.locator("body")).to_contain_text(shown)
