@@ -1,5 +1,6 @@
 """A real Chromium on the real API: what the browser tests share, and how they look at a page."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from api.page import CATALOGUE
+from shared.catalog import LANGUAGES
 from tests.api.live import Live
 
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
+PLACES = list(itertools.product(LANGUAGES, SIZES))
 PATIENCE_MS = 60_000  # two busy cores make a browser crawl; a page that works is never waited for so long
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 

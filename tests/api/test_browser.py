@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import itertools
 import json
 import re
 import tarfile
@@ -19,17 +18,18 @@ from sqlalchemy import select
 from api.client import Client
 from deploy.drawn import jpeg
 from shared import keys
+from shared.catalog import SKIN_LABELS
 from shared.drafts import Draft
 from shared.job_types import NewArtifact
 from shared.queue import Hints
 from shared.tables import JobRow
-from tests.api.browsing import Visitor
+from tests.api.browsing import PLACES, Visitor
 from tests.api.live import ANSWER, Live
 
 Visit = Callable[..., Visitor]
 
-LANGUAGES = ("en", "ko", "fr")
-PLACES = list(itertools.product(LANGUAGES, ("desk", "phone")))
+everywhere = pytest.mark.parametrize(("lang", "size"), PLACES)
+done_everywhere = pytest.mark.parametrize("done", PLACES, indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +40,9 @@ def mole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def done(page_server: Live, visit: Visit, mole: Path) -> Visitor:
-    """A visitor who looks at a job that has ended well."""
-    visitor = visit()
+def done(request: pytest.FixtureRequest, page_server: Live, visit: Visit, mole: Path) -> Visitor:
+    """A visitor who looks at a job that has ended well, in English at a desk where a test names no place."""
+    visitor = visit(*getattr(request, "param", ()))
     job_id = visitor.send(mole)
     page_server.see(job_id)
     page_server.finish(job_id)
@@ -54,7 +54,7 @@ def here(visitor: Visitor) -> str:
     return visitor.page.url.rpartition("/")[2]
 
 
-@pytest.mark.parametrize(("lang", "size"), PLACES)
+@everywhere
 def test_from_a_picture_to_an_answer(
     visit: Visit, page_server: Live, mole: Path, lang: str, size: str
 ) -> None:
@@ -232,8 +232,11 @@ def test_who_reads_it_is_said_before_it_is_sent(
     assert row.external is external
 
 
-def test_several_pictures_become_a_batch(visit: Visit, page_server: Live, mole: Path, tmp_path: Path) -> None:
-    visitor = visit()
+@everywhere
+def test_several_pictures_become_a_batch(
+    visit: Visit, page_server: Live, mole: Path, tmp_path: Path, lang: str, size: str
+) -> None:
+    visitor = visit(lang, size)
     names = ["é 1.jpg", "a.jpg", "a.txt.png", "x" * 120 + ".jpg"]
     for number, name in enumerate(names):
         Image.new("RGB", (40 + number, 30), (120, 80, 60)).save(tmp_path / name)
@@ -249,14 +252,16 @@ def test_several_pictures_become_a_batch(visit: Visit, page_server: Live, mole: 
     ]
     assert rows[3].entry_name == "x" * 96 + ".jpg"
     assert {row.question for row in rows} == {"Alle?"}
-    visitor.sees("Entries that became no job: 1")
+    rejected = visitor.says("batch.rejected.title", n=1)
+    visitor.sees(rejected)
     visitor.shot("batch-running")
     for row in rows:
         page_server.see(row.id)
         page_server.finish(row.id)
     page_server.settle()
-    expect(visitor.page.locator(".status.completed")).to_contain_text("Done · 100%")
-    visitor.text("Entries that became no job").click()
+    expect(visitor.page.locator(".status.completed")).to_contain_text(visitor.says("batch.completed"))
+    expect(visitor.page.locator(".status.completed")).to_contain_text("100")
+    visitor.text(rejected).click()
     visitor.sees("broken.png")
     expect(visitor.page.locator(".jobs tbody tr")).to_have_count(4)
     visitor.accessible()
@@ -265,7 +270,7 @@ def test_several_pictures_become_a_batch(visit: Visit, page_server: Live, mole: 
         with visitor.page.expect_download() as told:
             visitor.go(key)
         assert told.value.path().stat().st_size > 100
-    visitor.page.get_by_role("link", name="Batches").click()
+    visitor.go("nav.batches")
     visitor.sees("pictures.tar")
     visitor.accessible()
 
@@ -287,31 +292,36 @@ def test_an_archive_is_sent_as_it_is(visit: Visit, page_server: Live, mole: Path
     visitor.shot("batch-canceled")
 
 
-def test_history_is_filtered_and_two_are_compared(visit: Visit, page_server: Live, mole: Path) -> None:
-    visitor = visit()
-    for question in ("First unicorn?", "Second unicorn?"):
+@everywhere
+def test_history_is_filtered_and_two_are_compared(
+    visit: Visit, page_server: Live, mole: Path, lang: str, size: str
+) -> None:
+    visitor, word = visit(lang, size), f"unicorn{lang}{size}"
+    labelled = visitor.page.get_by_label
+    for question in (f"First {word}?", f"Second {word}?"):
         job_id = visitor.send(mole, question=question)
         page_server.see(job_id)
     page_server.finish(job_id)
     visitor.go("nav.history")
-    visitor.page.get_by_label("Words").fill("unicorn")
+    labelled(visitor.says("history.words")).fill(word)
     visitor.page.keyboard.press("Enter")
     rows = visitor.page.locator(".jobs tbody tr")
     expect(rows).to_have_count(2)
     visitor.shot("history")
     visitor.accessible()
-    visitor.page.get_by_label("Status", exact=True).select_option("succeeded")
+    status, until = (labelled(visitor.says(f"history.{one}"), exact=True) for one in ("status", "to"))
+    status.select_option("succeeded")
     expect(rows).to_have_count(1)
-    visitor.page.get_by_label("To", exact=True).fill("2020-01-01")
-    visitor.sees("There is nothing here yet.")
-    visitor.page.get_by_label("To", exact=True).fill("")
-    visitor.page.get_by_label("Status", exact=True).select_option("")
+    until.fill("2020-01-01")
+    visitor.sees(visitor.says("history.none"))
+    until.fill("")
+    status.select_option("")
     expect(rows).to_have_count(2)
     for tick in rows.get_by_role("checkbox").all():
         tick.check()
     visitor.go("history.compare")
     expect(visitor.page.locator(".found tbody tr")).to_have_count(7)
-    visitor.sees("0 points")
+    visitor.sees(visitor.says("compare.points", n=0))
     expect(visitor.page.locator(".frame img")).to_have_count(2)
     visitor.accessible()
     visitor.shot("compare")
@@ -333,25 +343,29 @@ def test_a_rerun_is_compared_with_what_it_repeats(done: Visitor, page_server: Li
 PAGE_FINDINGS = [{"label": "mel", "name": "Melanoma", "probability": 0.62, "above_threshold": True}]
 
 
+@done_everywhere
 def test_a_clinician_disagrees(done: Visitor) -> None:
     page = done.page
-    expect(page.get_by_label("What it is instead")).to_be_hidden()
-    page.get_by_label("No, I disagree").check()
-    page.get_by_label("What it is instead").select_option(label="Melanocytic nevi")
-    page.get_by_label("Note").fill("A plain <b>mole</b>.")
+    instead, said = page.get_by_label(done.says("review.label")), page.locator(".reviews li")
+    expect(instead).to_be_hidden()
+    page.get_by_label(done.says("review.disagree")).check()
+    instead.select_option("nv")
+    page.get_by_label(done.says("review.note")).fill("A plain <b>mole</b>.")
     done.button("review.send").click()
-    done.sees("Disagreed: Melanocytic nevi")
-    done.sees("A plain <b>mole</b>.")
-    page.get_by_label("Yes, I agree").check()
+    nevus = next(label for label in SKIN_LABELS if label.code == "nv")
+    expect(said).to_contain_text(f"{done.says('review.said.disagree')}: {getattr(nevus, done.lang)}")
+    expect(said).to_contain_text("A plain <b>mole</b>.")
+    page.get_by_label(done.says("review.agree")).check()
     done.button("review.send").click()
-    expect(page.locator(".reviews li")).to_have_count(2)
-    expect(page.locator(".reviews li").first).to_contain_text("Agreed")
+    expect(said).to_have_count(2)
+    expect(said.first).to_contain_text(done.says("review.said.agree"))
     done.accessible()
     done.shot("review")
     page.reload()
     expect(page.locator(".reviews li")).to_have_count(2)
 
 
+@done_everywhere
 def test_the_report_is_for_paper_and_for_other_systems(done: Visitor) -> None:
     with done.page.expect_download() as told:
         done.go("job.fhir")
@@ -360,7 +374,7 @@ def test_the_report_is_for_paper_and_for_other_systems(done: Visitor) -> None:
     done.page.emulate_media(media="print")
     for hidden in (".top", ".actions", ".review", ".tools", ".messages h2"):
         expect(done.page.locator(hidden).first).to_be_hidden()
-    for shown in ("Melanoma", "See a doctor within days", "Not a medical device"):
+    for shown in ("Melanoma", done.says("urgency.within_days"), done.says("page.notice")):
         expect(done.page.locator("body")).to_contain_text(shown)
     expect(done.page.locator(".print-only")).to_be_visible()
     done.shot("print")
@@ -391,8 +405,11 @@ def layer(colour: tuple[int, int, int, int]) -> bytes:
     return file.getvalue()
 
 
-def test_layers_fade_over_the_picture(visit: Visit, page_server: Live, mole: Path) -> None:
-    visitor = visit()
+@everywhere
+def test_layers_fade_over_the_picture(
+    visit: Visit, page_server: Live, mole: Path, lang: str, size: str
+) -> None:
+    visitor = visit(lang, size)
     job_id = visitor.send(mole)
     made = []
     for name, colour in (("overlay", (255, 0, 0, 90)), ("explanation", (0, 0, 255, 90))):
@@ -406,17 +423,17 @@ def test_layers_fade_over_the_picture(visit: Visit, page_server: Live, mole: Pat
     page_server.see(job_id, artifacts=tuple(made), segments=[segment])
     shown = visitor.page.locator(".layer")
     expect(shown).to_have_attribute("src", re.compile("/artifacts/overlay$"))
-    expect(visitor.page.locator(".legend")).to_contain_text("Lesion: 10%")
-    slider = visitor.page.get_by_label("Opacity")
+    expect(visitor.page.locator(".legend")).to_contain_text("Lesion: 10")
+    slider = visitor.page.get_by_label(visitor.says("layer.opacity"))
     slider.fill("25")
     expect(shown).to_have_css("opacity", "0.25")
     visitor.shot("overlay")
-    visitor.page.get_by_label("Explanation").check()
+    visitor.page.get_by_label(visitor.says("layer.explanation")).check()
     expect(shown).to_have_attribute("src", re.compile("/artifacts/explanation$"))
     expect(visitor.page.locator(".legend")).to_be_hidden()
-    meaning = visitor.page.get_by_text("Green areas spoke for the first finding")
+    meaning = visitor.page.get_by_text(visitor.says("layer.explanation.means"))
     expect(meaning).to_be_visible()
-    visitor.page.get_by_label("Nothing").check()
+    visitor.page.get_by_label(visitor.says("layer.none"), exact=True).check()
     expect(shown).to_be_hidden()
     expect(meaning).to_have_count(0)
     visitor.accessible()
@@ -498,6 +515,7 @@ def test_the_first_view_is_light(visit: Visit, record_property: Callable[[str, A
     assert 20_000 < sum(sizes.values()) < 100_000, json.dumps(sizes, indent=1)
 
 
+@done_everywhere
 def test_asking_again_shows_in_the_thread(page_server: Live, done: Visitor) -> None:
     page, job_id = done.page, here(done)
     page.fill("#field-message", "Does it spread?")
@@ -506,7 +524,7 @@ def test_asking_again_shows_in_the_thread(page_server: Live, done: Visitor) -> N
     expect(done.button("message.send")).to_be_disabled()
     with Client(page_server.url) as client:
         (message,) = client.messages(job_id)
-    assert (message.question, message.lang) == ("Does it spread?", "en")
+    assert (message.question, message.lang) == ("Does it spread?", done.lang)
     page_server.finish(message.id)
     expect(page.locator(".thread .text")).to_contain_text("The picture suggests melanoma.")
     expect(page.locator(".thread .asked")).to_have_text("Does it spread?")

@@ -10,16 +10,16 @@ from api.client import Client
 from deploy.drawn import jpeg
 from shared import keys
 from shared.catalog import SKIN_LABELS
-from tests.api.browsing import Visitor
+from tests.api.browsing import PLACES, Visitor
 from tests.api.live import Live
 
 
-@pytest.mark.parametrize(("lang", "size"), [("en", "desk"), ("ko", "phone"), ("fr", "phone")])
+@pytest.mark.parametrize(("lang", "size"), PLACES)
 def test_a_clinician_goes_through_the_queue(
     visit: Callable[..., Visitor], second_server: Callable[..., Live], tmp_path: Path, lang: str, size: str
 ) -> None:
     live = second_server(auth="keys")
-    _, key = keys.create(live.db, f"queue-{lang}", keys.SCOPES)
+    _, key = keys.create(live.db, f"queue-{lang}-{size}", keys.SCOPES)
     (tmp_path / "mole.jpg").write_bytes(jpeg())
     with Client(live.url, key) as client:
         first, second, _ = (client.submit(tmp_path / "mole.jpg", question="Which?").id for _ in range(3))

@@ -10,11 +10,12 @@ from playwright.sync_api import expect
 
 from api.client import Client
 from deploy.drawn import jpeg
-from tests.api.browsing import Visitor
+from tests.api.browsing import PLACES, Visitor
 from tests.api.live import ANSWER, Live
 
 Visit = Callable[..., Visitor]
 
+everywhere = pytest.mark.parametrize(("lang", "size"), PLACES)
 HURT = "<img src=x onerror=window.hurt=1><script>window.hurt=1</script>"
 
 
@@ -25,9 +26,11 @@ def mole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("lang", ["en", "ko", "fr"])
-def test_a_job_that_fails_says_what_to_do(visit: Visit, page_server: Live, mole: Path, lang: str) -> None:
-    visitor = visit(lang, "phone" if lang == "ko" else "desk")
+@everywhere
+def test_a_job_that_fails_says_what_to_do(
+    visit: Visit, page_server: Live, mole: Path, lang: str, size: str
+) -> None:
+    visitor = visit(lang, size)
     job_id = visitor.send(mole)
     page_server.error = True
     try:
@@ -42,19 +45,21 @@ def test_a_job_that_fails_says_what_to_do(visit: Visit, page_server: Live, mole:
     visitor.shot("failed")
 
 
+@everywhere
 def test_a_slow_job_says_where_it_stands_and_can_be_canceled(
-    visit: Visit, page_server: Live, mole: Path
+    visit: Visit, page_server: Live, mole: Path, lang: str, size: str
 ) -> None:
-    visitor = visit()
+    visitor = visit(lang, size)
+    vision = visitor.says("stage.vision.noun")
     with Client(page_server.url) as client:
         first = client.submit(mole)
         place = client.get(visitor.send(mole)).position
         assert isinstance(place, int)
-        visitor.sees(f"Number {place} in line: vision")
+        visitor.sees(visitor.says("job.position", n=place, stage=vision))
         client.cancel(first.id)
-    visitor.sees(f"Number {place - 1} in line: vision")
+    visitor.sees(visitor.says("job.position", n=place - 1, stage=vision))
     visitor.button("job.cancel").click()
-    expect(visitor.page.locator(".status.canceled")).to_have_text("Canceled")
+    expect(visitor.page.locator(".status.canceled")).to_have_text(visitor.says("status.canceled"))
 
 
 def test_the_page_outlives_a_server_that_restarts(
