@@ -18,7 +18,7 @@ from shared.images import Limits
 from shared.keys import KeyRing
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
-from shared.storage import Storage, open_storage
+from shared.storage import Storage, storage_of
 from shared.traces import Traces
 
 EXTENSION = "medq"
@@ -49,7 +49,7 @@ class Services:
     def open(cls, settings: Settings) -> "Services":
         db = connect(settings.sqlalchemy_url)
         hints, pace = Hints(settings), Pace(db)
-        storage = open_storage(settings.storage_location, durable=settings.durable)
+        storage = storage_of(settings)
         return cls(
             settings=settings,
             db=db,

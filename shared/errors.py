@@ -290,6 +290,13 @@ class ImageFailed(StageError):
     fault = False
 
 
+class BlobDamaged(StageError):
+    """The stored bytes are not those that were stored: they were changed, cut off or exchanged."""
+
+    title = "Blob damaged"
+    fault = False
+
+
 class AnswerRejected(StageError):
     """The language model's answer did not pass the checks."""
 

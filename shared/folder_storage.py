@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,12 +63,12 @@ class FolderStorage:
             with path.open("ab" if offset else "wb", buffering=0) as file:
                 if file.tell() < offset:
                     raise ValueError(f"the blob has {file.tell()} bytes, and cannot go on at {offset}")
-                file.truncate(offset)
-                file.seek(offset)
                 try:
-                    for chunk in chunks:
+                    for chunk in chain(chunks, [b""]):
                         _check_end(file)
+                        _cut(file, offset)
                         _write_all(file, chunk)
+                        offset = file.tell()
                 finally:
                     os.fsync(file.fileno())
                 return file.tell()
@@ -175,6 +176,13 @@ def _check_end(file: FileIO) -> None:
     """Whoever comes back to find more or less than he left has lost his place to somebody else."""
     if os.fstat(file.fileno()).st_size != file.tell():
         raise StorageUnavailable("Somebody else wrote the blob meanwhile.")
+
+
+def _cut(file: FileIO, offset: int) -> None:
+    """Not before there is something to write: what was there may be what is written again."""
+    if file.tell() > offset:
+        file.truncate(offset)
+        file.seek(offset)
 
 
 def _write_all(file: FileIO, data: bytes) -> None:

@@ -36,10 +36,13 @@ def configure(level: str, form: str, process: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
         )
     )
+    # Libraries tell too much at DEBUG: httpcore whom it reaches and the headers that come back, openai 1.x whole prompts.
+    least = max(logging.getLevelNamesMapping()[level], logging.INFO)
+    # Of one that gives its own logger a level, as bm25s does, the root's is not asked.
+    handler.addFilter(lambda record: record.levelno >= least or record.name.split(".")[0] in ROOMS)
     root = logging.getLogger()
     root.handlers = [handler]
-    # Libraries tell too much at DEBUG: httpcore whom it reaches and the headers that come back, openai 1.x whole prompts.
-    root.setLevel(max(logging.getLevelNamesMapping()[level], logging.INFO))
+    root.setLevel(least)
     for room in ROOMS:
         logging.getLogger(room).setLevel(level)
     structlog.configure(

@@ -1,5 +1,6 @@
 """Every setting: name, default and help in one place; the only module that reads the environment."""
 
+import base64
 import hashlib
 import json
 import os
@@ -54,6 +55,14 @@ class Settings:
     )
     storage_url: str = setting(
         "", "Folder of the blobs, or s3://bucket/prefix; empty: `blobs` in the data folder"
+    )
+    blob_keys: str = setting(
+        "",
+        "Keys of 32 bytes in base64, separated by commas: blobs are encrypted with the first, and read with all; empty: not encrypted",
+        secret=True,
+    )
+    plain_blobs: Literal["refuse", "read"] = setting(
+        "refuse", "With MEDQ_BLOB_KEYS, what becomes of blobs that were stored before, unencrypted"
     )
     models_dir: str = setting("workers/models", "Folder with one folder of card and weights per head")
 
@@ -269,6 +278,11 @@ class Settings:
         return self.storage_url or str(self.data_path / "blobs")
 
     @property
+    def sealing_keys(self) -> tuple[bytes, ...]:
+        """Raises: ValueError"""
+        return tuple(_key(text) for text in self.blob_keys.split(",")) if self.blob_keys else ()
+
+    @property
     def sqlalchemy_url(self) -> str:
         return self.database_url or f"sqlite:///{quote(str(self.data_path / 'medq.sqlite3'))}"
 
@@ -397,6 +411,10 @@ def _contradictions(settings: Settings) -> list[str]:
         wrong.append(f"MEDQ_DATABASE_URL: must start with one of {', '.join(DATABASE_SCHEMES)}")
     if settings.broker_url and not settings.broker_url.startswith(BROKER_SCHEMES):
         wrong.append(f"MEDQ_BROKER_URL: must start with one of {', '.join(BROKER_SCHEMES)}")
+    if settings.blob_keys and not _are_keys(settings):
+        wrong.append(
+            "MEDQ_BLOB_KEYS: must be 32 bytes in base64, or several separated by commas, such as of `openssl rand -base64 32`"
+        )
     if 0 < len(settings.webhook_secret) < 32:
         wrong.append(
             "MEDQ_WEBHOOK_SECRET: must have at least 32 characters, such as of `openssl rand -hex 32`"
@@ -428,6 +446,20 @@ def _flower_contradictions(settings: Settings) -> list[str]:
             "MEDQ_FLOWER_PASSWORD: must be at least 16 ASCII characters, such as of `openssl rand -hex 16`"
         ]
     return []
+
+
+def _key(text: str) -> bytes:
+    key = base64.b64decode(text.strip(), validate=True)
+    if len(key) != 32:
+        raise ValueError("a key has 32 bytes")
+    return key
+
+
+def _are_keys(settings: Settings) -> bool:
+    try:
+        return bool(settings.sealing_keys)
+    except ValueError:
+        return False
 
 
 def _is_object(text: str) -> bool:

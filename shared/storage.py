@@ -9,6 +9,9 @@ from urllib.parse import unquote, urlsplit
 from shared.blob_keys import PART
 from shared.errors import SettingsError
 from shared.folder_storage import FolderStorage
+from shared.sealed_storage import SealedStorage
+from shared.sealing import Keyring
+from shared.settings import Settings
 
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 PREFIX = re.compile(f"{PART}(/{PART})*")
@@ -84,6 +87,14 @@ def open_storage(url: str, *, durable: bool = True) -> Storage:
             f"{url!r} is not a storage this version supports: give a folder, file:///folder or s3://bucket/prefix."
         )
     return FolderStorage(Path(url), durable=durable)
+
+
+def storage_of(settings: Settings) -> Storage:
+    """The store that all of the settings ask for. Raises: SettingsError"""
+    storage = open_storage(settings.storage_location, durable=settings.durable)
+    if not settings.blob_keys:
+        return storage
+    return SealedStorage(storage, Keyring(settings.sealing_keys), reads_plain=settings.plain_blobs == "read")
 
 
 def _open_s3(url: str) -> Storage:

@@ -7,18 +7,19 @@ at which it began and ended. Spans carry ids and names of ours, and nothing of w
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from shared.job_types import Outcome
 from shared.lifecycle import TERMINAL, target
 from shared.settings import Settings
+from shared.steps import Step
 from shared.tables import JobRow
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace.export import SpanExporter
-    from opentelemetry.trace import Status
+    from opentelemetry.trace import Span, Status
 
 FLUSH_MS = 2_000  # for what is not told yet when a process ends
 Attributes = Mapping[str, str | int]
@@ -68,8 +69,10 @@ class Traces:
             start_time=began_ns,
         ).end()
 
-    def attempted(self, job: JobRow, stage: str, outcome: Outcome, began_ns: int) -> None:
-        """A worker has recorded an attempt, and with the last one the job."""
+    def attempted(
+        self, job: JobRow, stage: str, outcome: Outcome, began_ns: int, steps: Sequence[Step] = ()
+    ) -> None:
+        """A worker has recorded an attempt with its steps, and with the last one the job."""
         from opentelemetry.trace import SpanKind
 
         attributes: Attributes = {
@@ -88,9 +91,25 @@ class Traces:
         )
         if outcome.error:
             span.set_status(_failed(outcome.error.slug))
+        for step in steps:
+            self._step(span, job, step)
         span.end()
         if target(outcome.event) in TERMINAL:
             self._job(job, outcome)
+
+    def _step(self, attempt: "Span", job: JobRow, step: Step) -> None:
+        from opentelemetry.context import Context
+        from opentelemetry.trace import set_span_in_context
+
+        span = self._tracer.start_span(
+            step.name,
+            context=set_span_in_context(attempt, Context()),
+            attributes={"medq.job_id": job.id, **step.attributes},
+            start_time=step.began_ns,
+        )
+        if step.error:
+            span.set_status(_failed(step.error))
+        span.end(step.ended_ns)
 
     def _job(self, job: JobRow, outcome: Outcome) -> None:
         """The whole of it, from the submit by the database's clock. Jobs that the sweeper ends have none."""

@@ -22,7 +22,7 @@ SLOTS = 2  # calls at once: a pass over the weights writes a token for each
 
 # Its strings have ends, else this model writes on until it is cut off, and no check but the limit's is ever met.
 # A good reply fits into them.
-LONGEST = {"answer": 700, "default": 240}  # characters
+LONGEST = {"answer": 400, "default": 120}  # characters
 MOST = 2  # citations, and things that it cannot tell
 
 PROGRAM = """

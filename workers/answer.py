@@ -16,6 +16,7 @@ from shared.messages import Thread
 from shared.queue import Hints
 from shared.schemas import Answer, Check, Finding, Grade, Segment, Warning
 from shared.sentences import sentences
+from shared.steps import step
 from shared.tables import JobRow
 from workers import checks
 from workers.attempt import Found
@@ -196,7 +197,9 @@ def ask(
     """
     asked, used = prompt, Completion("", "")
     for left in reversed(range(TRIES)):
-        completion = model.complete(asked, should_stop=lost)
+        with step("language_model") as told:
+            completion = model.complete(asked, should_stop=lost)
+            told |= _usage(completion)
         count(asked, completion)
         used = _added(used, completion)
         outcomes, reasons, answer = judge(case, prompt, used)
@@ -219,6 +222,16 @@ def judge(case: Case, prompt: Prompt, completion: Completion) -> tuple[list[Chec
     if reasons:
         return outcomes, reasons, None
     return outcomes, [], language_model_answer(case, prompt, completion, reply, outcomes)
+
+
+def _usage(completion: Completion) -> dict[str, str | int]:
+    """By OpenTelemetry's names for calls of language models; servers may leave any of it out."""
+    told: dict[str, str | int] = {
+        "gen_ai.response.model": completion.model,
+        "gen_ai.usage.input_tokens": completion.input_tokens,
+        "gen_ai.usage.output_tokens": completion.output_tokens,
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def _waited_s(job: JobRow) -> float:

@@ -25,7 +25,7 @@ from shared.errors import ServiceError, SettingsError
 from shared.figures import ROLES, Figures
 from shared.queue import LANES, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
-from shared.storage import Storage, open_storage
+from shared.storage import Storage, storage_of
 from shared.totals import Teller
 from shared.traces import Traces
 from workers.answer import AnswerStage
@@ -87,7 +87,7 @@ def vision(settings: Settings) -> None:
     queues = [queue_name("vision", name, lane) for lane in LANES for name in models.pipelines]
     explained = [name for name in models.pipelines if PIPELINES[name].classifier]
     queues += [queue_name("explain", name, lane) for lane in LANES for name in explained]
-    storage = open_storage(settings.storage_location, durable=settings.durable)
+    storage = storage_of(settings)
     stage = VisionStage(models, storage, settings, figures)
     explain = ExplainStage(models, storage, settings)
     serve(stage, queues, settings.vision_threads, settings, figures, explain, storage)
@@ -122,9 +122,7 @@ def archive(settings: Settings) -> None:
         Hints(settings),
     )
     refiller = Refiller(db, dispatcher, hints, settings)
-    archives = Archives(
-        db, open_storage(settings.storage_location, durable=settings.durable), hints, refiller, settings
-    )
+    archives = Archives(db, storage_of(settings), hints, refiller, settings)
     queues = [queue_name("archive", "all", "bulk")]
     celery = make_celery(settings, queues)
     celery.task(name="medq.archive")(archives.message)
@@ -155,7 +153,7 @@ def sweep(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
     db = connect(settings.sqlalchemy_url)
-    storage = open_storage(settings.storage_location, durable=settings.durable)
+    storage = storage_of(settings)
     figures = Figures()
     teller = Teller(settings, figures, "sweeper")
     teller.start()

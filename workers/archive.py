@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from shared import batches
 from shared.availability import Availability
 from shared.database import Database
-from shared.errors import NotFound, RequestError, StaleAttempt, StorageUnavailable
+from shared.errors import BlobDamaged, BrokenArchive, NotFound, RequestError, StaleAttempt, StorageUnavailable
 from shared.images import Limits
 from shared.logs import bound
 from shared.queue import Hints
@@ -78,6 +78,9 @@ class Archives:
             except RequestError as error:
                 log.warning("archive_broken", error=error.slug, detail=error.detail)
                 self._end(row, row.claim_id, error, digest)
+            except BlobDamaged as error:
+                log.error("archive_damaged", detail=error.detail)
+                self._end(row, row.claim_id, BrokenArchive(error.detail), digest)
             except (StorageUnavailable, OperationalError) as error:
                 log.warning("archive_postponed", error=type(error).__name__)
                 batches.release(self._db, batch_id, row.claim_id, self._settings.redispatch_s)

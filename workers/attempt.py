@@ -19,6 +19,7 @@ from shared.lifecycle import Event, next_stage
 from shared.logs import bound
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
+from shared.steps import Step, kept
 from shared.tables import JobRow
 from shared.traces import Traces
 from workers.held import Held
@@ -29,6 +30,8 @@ LARGEST_CLAIM = 32  # messages of one id that share a claim
 CLAIMS = 3  # of those at once: one computes, one decodes, one is claimed or written
 
 log = structlog.get_logger(__name__)
+
+Steps = dict[str, list[Step]]  # of each job of a claim; empty where nobody wants to know
 
 
 @dataclass(frozen=True)
@@ -140,14 +143,15 @@ class Attempts:
         if not claim.jobs:
             return 0
         began, began_ns = time.monotonic(), time.time_ns()
+        steps: Steps = {job.id: [] for job in claim.jobs} if self._traces else {}
         try:
-            outcomes = self._run(claim)
+            outcomes = self._run(claim, steps)
             if alone:
                 written = {outcomes[0].job_id} if self._records.submit(outcomes[0]).result() else set()
             else:
                 written = set(self._record(outcomes))
             self._count(claim, outcomes, written, time.monotonic() - began)
-            self._trace(claim, outcomes, written, began_ns)
+            self._trace(claim, outcomes, written, began_ns, steps)
         finally:
             self._held.let_go(claim)
             self._refill(claim.jobs)
@@ -163,19 +167,27 @@ class Attempts:
                 whole_s = time.time() - job.created_at / 1e6  # two clocks, a little apart
                 self._figures.job_seconds.labels(job.lane).observe(max(0.0, whole_s))
 
-    def _trace(self, claim: Claim, outcomes: list[Outcome], written: set[str], began_ns: int) -> None:
+    def _trace(
+        self, claim: Claim, outcomes: list[Outcome], written: set[str], began_ns: int, steps: Steps
+    ) -> None:
         if self._traces is None:
             return
         for job, outcome in zip(claim.jobs, outcomes, strict=True):
             if job.id in written:
-                self._traces.attempted(job, self.stage.name, outcome, began_ns)
+                self._traces.attempted(job, self.stage.name, outcome, began_ns, steps[job.id])
 
-    def _run(self, claim: Claim) -> list[Outcome]:
-        started = [(job, self._guard(job, claim, self._begin, job, claim)) for job in claim.jobs]
+    def _run(self, claim: Claim, steps: Steps) -> list[Outcome]:
+        started = [(job, self._kept(steps, self._begin, job, claim)) for job in claim.jobs]
         return [
-            begun if isinstance(begun, Outcome) else self._guard(job, claim, self._end, job, claim, begun)
+            begun if isinstance(begun, Outcome) else self._kept(steps, self._end, job, claim, begun)
             for job, begun in started
         ]
+
+    def _kept(self, steps: Steps, act: Callable[..., Any], job: JobRow, claim: Claim, *arguments: Any) -> Any:
+        if not steps:
+            return self._guard(job, claim, act, job, claim, *arguments)
+        with kept(steps[job.id]):
+            return self._guard(job, claim, act, job, claim, *arguments)
 
     def _begin(self, job: JobRow, claim: Claim) -> Callable[[], Found]:
         return self.stage.begin(job, lambda: self._held.lost(claim, job.id))

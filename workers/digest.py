@@ -3,7 +3,7 @@
 import hashlib
 import threading
 
-from shared.errors import NotFound, StorageUnavailable
+from shared.errors import BlobDamaged, NotFound, StorageUnavailable
 from shared.storage import Storage
 
 CHUNK_BYTES = 2**20
@@ -40,6 +40,6 @@ class Digest:
                     if self._stopped.is_set():
                         return
                     digest.update(chunk)
-        except (NotFound, StorageUnavailable, OSError):
+        except (NotFound, StorageUnavailable, BlobDamaged, OSError):
             return
         self._found = digest.hexdigest()

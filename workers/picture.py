@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from shared.errors import ImageFailed, RequestError
 from shared.images import Limits, decode
 from shared.settings import Settings
+from shared.steps import step
 from shared.storage import Storage
 from shared.tables import JobRow
 from workers.decode_alone import decode_alone
@@ -23,9 +24,10 @@ def stored_pictures(
     limits = Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
     frame = job.frame or 1
     try:
-        data = storage.get(f"{job.id}/image")
-        if job.lost:
-            return {size: decode_alone(data, limits, size, frame) for size in set(sizes)}
-        return {size: decode(data, limits, at_least_px=size, frame=frame) for size in set(sizes)}
+        with step("decode"):
+            data = storage.get(f"{job.id}/image")
+            if job.lost:
+                return {size: decode_alone(data, limits, size, frame) for size in set(sizes)}
+            return {size: decode(data, limits, at_least_px=size, frame=frame) for size in set(sizes)}
     except RequestError as error:
         raise ImageFailed(error.detail) from error

@@ -19,6 +19,11 @@ FLAGS = Path(__file__).parent / "flags"
 URGENCIES: tuple[Urgency, ...] = get_args(Urgency)  # most urgent first
 
 BARE_NOT = re.compile(r"\b(ca|wo|do|does|did|is|was|has|have|could|would|are)nt\b")  # as people type it
+# "Can hardly" is told as "cannot", so that the words need not say both.
+HARDLY = re.compile(
+    r"\b((can|could)|(am|is|are|was)(?= \w+ able)) (hardly|barely|scarcely|only just)( able to)?\b(?! (wait|contain|believe))"
+)
+A_PEINE = re.compile(r"\b(peux|peut|arrive|arrivons|parvient) (a peine|difficilement|tout juste)( a)?\b")
 
 # Sayings that only sound like danger; blanked before anything is looked for.
 SAYINGS = re.compile(
@@ -34,6 +39,7 @@ NO_DENIALS = re.compile(
     r"(don't|do not|doesn't|didn't) (know|understand|want to wait|think i can|want to die)|not sure|no idea|not only"
     r"|no doubt|no relief|no improvement|not (getting |any |much )?better|not improv\w*|(doesn't|does not|didn't|isn't) (help|go away|improve|get better|let up)"
     r"|not going away|never (had|felt|experienced) (such|this|anything|so|pain like|one like)|no matter|no reason|not like (him|her|me)"
+    r"|\b(can't|cannot|couldn't|unable to)( [\w'-]+){1,7} without|\b(ne |n')\w+( plus| pas)?( [\w'-]+){1,7} sans\b"
     r"|(haven't|hasn't|can't|cannot|couldn't|didn't) (slept|sleep|eat|eaten|work|go)|without (warning|stopping|cause|relief|any trauma)|not normal"
     r"|pas seulement|sans (arret|raison|prevenir)|ne sais (pas|plus)|n'arrete pas|ne passe pas|ne (va|vont) pas mieux|jamais (eu|ressenti) (aussi|si|une telle|un tel)"
     r"|pas normal|ne (comprends|dors) pas"
@@ -50,7 +56,7 @@ NEGATED = re.compile(
 LONG_AGO = re.compile(
     r"\b(years?|months?|decades?) (ago|back|earlier)|\blong ago|\blast (year|month|week|summer|winter|spring)|\bin (19|20)\d\d"
     r"|\bas a (child|kid|teenager|boy|girl)|\bwhen i was (small|young|little|a)\b|\bused to\b|\bin the past\b|\bonce had\b|\bpreviously\b"
-    r"|il y a (des|\w+) (ans|annees|mois)|\bautrefois\b|\bjadis\b|(annee|semaine|mois) derni|\bdans (le passe|mon enfance)"
+    r"|l'an (dernier|passe)|(ete|hiver|printemps|automne) (dernier|passe)|il y a (des|\w+) (ans|annees|mois)|\bautrefois\b|\bjadis\b|(annee|semaine|mois) derni|\bdans (le passe|mon enfance)"
     r"|\d+년 전|몇 년 전|오래전|예전|옛날|지난 ?(주|달|해)|작년|어릴 때|한 적이 있|개월 전에"
 )
 NOW = re.compile(
@@ -61,6 +67,8 @@ IMAGINED = re.compile(
     r"\bwhat (if|happens (if|when))\b|\bif (i|it|he|she) ever\b|\bin case\b|what (should|do|to do|can|must) .{0,20}\b(when|if) (a|one|someone|people|moles?|it)\b"
     r"|\b(can|could|does|do|will|would|might|is it (true|possible|normal)( that)?) (an? |the |removed |having |this |these |such )*(removed )?(moles?|melanomas?|cancers?|spots?|it|they|removal|biops\w+|cream|freckles?|warts?|lesions?)\b"
     r"|^(can|could|does|do|will) [\w-]+ ([\w-]+ )?(cause|lead to|give|trigger|mean|kill|hurt)\b|\bis there a (risk|chance)"
+    r"|\bwhat (are|were|would be|could be) (the |some |typical |first |early |usual )*(warning )?(signs?|symptoms?) of\b"
+    r"|\bquels? (sont|seraient|est) (les |le )?(premiers? )?(signes?|symptomes?) (d'|de|du|des)\b|(경색|졸중|출혈|마비|염|증|암) ?(의 )?증상(은|이|에는)? ?(뭐|무엇|어떤|어떻게)"
     r"|\brisk of\b|\bprevent|\bspread to\b|\bfor a (novel|story|film)"
     r"|que (faut-il )?faire (quand|si|en cas)|que faut-il faire|\bsi jamais\b|\ben cas d[e']|\b(peut|peuvent|pourrait)-(il|elle|on|ce|ils|elles|etre)\b|^(un|une|le|les|ces|cette|ce) (melanome|grain|tache|cancer|verrue).* (peut|peuvent|pourrait)\b|\best-ce qu(e|')( ?(ca|un|une|le|la|cela))|\brisque d[e']"
     r"|(나|하)면 어떻게 (해야|하나|하죠|되)|(지|면|하면|빼면|퍼지면|걸리면) .{0,14}(나요|까요|가요|죠)\b|혹시라도|만약|수 있나요|위험이"
@@ -132,6 +140,7 @@ def plain(text: str) -> str:
     bare = unicodedata.normalize("NFKD", text.replace("’", "'").replace("`", "'"))
     bare = "".join(char for char in bare if not unicodedata.combining(char))
     whole = BARE_NOT.sub(r"\1n't", unicodedata.normalize("NFC", bare).lower())
+    whole = A_PEINE.sub("ne peut pas", HARDLY.sub("cannot", whole))
     return SAYINGS.sub(" ", whole)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -61,8 +62,9 @@ def parse(text: str) -> Reply:
         raise NotAReply("it is not one JSON object") from None
 
 
+@cache
 def response_format() -> dict[str, Any]:
-    """As OpenAI's chat completions and servers that follow them take it."""
+    """As OpenAI's chat completions and servers that follow them take it; one object for all calls."""
     schema = _inlined(Reply.model_json_schema())
     return {
         "type": "json_schema",

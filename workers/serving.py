@@ -154,6 +154,7 @@ class Models:
             largest=card.largest_microbatch,
             name=f"forward-{name}",
             bisect=True,
+            step=f"forward {name}",
         )
         return Served(head, card, batcher)
 

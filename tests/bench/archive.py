@@ -24,7 +24,7 @@ from shared.database import Database, connect
 from shared.ids import new_id
 from shared.queue import Dispatcher
 from shared.settings import ROOT, Settings
-from shared.storage import open_storage
+from shared.storage import storage_of
 from shared.tables import BatchRow
 from tests.bench.vision import await_line, drawn_pictures, process
 from tests.servers import Redis
@@ -85,9 +85,7 @@ def read(db: Database, settings: Settings, dispatcher: Dispatcher, path: Path) -
 def store(settings: Settings, path: Path) -> str:
     batch_id = new_id()
     with path.open("rb") as file:
-        open_storage(settings.storage_location).append(
-            f"{batch_id}/archive", 0, iter(lambda: file.read(2**20), b"")
-        )
+        storage_of(settings).append(f"{batch_id}/archive", 0, iter(lambda: file.read(2**20), b""))
     return batch_id
 
 

@@ -22,7 +22,7 @@ from shared.ids import entry_id, new_id
 from shared.job_types import NewJob
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
-from shared.storage import open_storage
+from shared.storage import storage_of
 from shared.tables import BatchRow, JobRow
 from tests.bench.vision import await_line, drawn_pictures, first_head, process, queued_jobs, raw
 from tests.servers import Redis
@@ -47,7 +47,7 @@ class Bench:
 
     def make(self, pictures: list[bytes], count: int) -> str:
         """A batch whose archive was read: rows and blobs, nothing sent yet."""
-        storage, batch_id = open_storage(self.settings.storage_location), new_id()
+        storage, batch_id = storage_of(self.settings), new_id()
         assert batches.create(self.db, NewBatch(batch_id), 3600)
         row = batches.claim(self.db, batch_id, lease_s=3600, max_attempts=3)
         assert row

@@ -27,7 +27,7 @@ from shared.ids import new_id
 from shared.job_types import NewJob
 from shared.queue import Dispatcher
 from shared.settings import ROOT, Settings, environment_with
-from shared.storage import open_storage
+from shared.storage import storage_of
 from shared.tables import JobRow
 from tests.servers import Redis
 
@@ -69,7 +69,7 @@ def queued_jobs(
     db: Database, settings: Settings, pictures: list[bytes], lane: str = "interactive", pipeline: str = "skin"
 ) -> list[str]:
     """Rows and blobs as a submit leaves them, answer stage left out."""
-    storage = open_storage(settings.storage_location)
+    storage = storage_of(settings)
     ids = []
     for data in pictures:
         job = NewJob(

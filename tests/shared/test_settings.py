@@ -35,6 +35,13 @@ def test_strangers_in_the_environment_are_none_of_our_business() -> None:
     assert Settings.from_env({"PATH": "/bin", "OPENAI_ORG": "x", "MEDQ_URL": "http://x", "MEDQ_KEY": "k"})
 
 
+@pytest.mark.parametrize("keys", ["x", ",", "AAAA", f"{'A' * 43}=,", f"{'A' * 44}=", f"{'A' * 42}é="])
+def test_keys_that_are_none_are_refused_without_being_shown(keys: str) -> None:
+    (line,) = refused(MEDQ_BLOB_KEYS=keys)
+    assert line.startswith("MEDQ_BLOB_KEYS: must be 32 bytes in base64")
+    assert keys not in line or len(keys) < 2
+
+
 def test_every_bad_value_is_named_at_once() -> None:
     lines = refused(
         MEDQ_PORT="http",

@@ -1,4 +1,4 @@
-"""Blobs by job, in a folder and on S3: all or nothing, by safe names only, and erased without a trace."""
+"""Blobs by job, in a folder and on S3, encrypted and not: all or nothing, by safe names only, and erased without a trace."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +9,8 @@ from shared.blob_keys import PARTS, part_of
 from shared.errors import NotFound, SettingsError, UploadLocked
 from shared.folder_storage import FolderStorage
 from shared.s3_storage import S3Storage
+from shared.sealed_storage import SealedStorage
+from shared.sealing import Keyring
 from shared.storage import Storage, open_storage
 from tests.s3 import Bucket
 
@@ -22,9 +24,9 @@ NO_JOBS = ["", ".", "..", "/", "a/b", "../..", f"{JOB}\n"]
 Keys = Callable[[], list[str]]
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "s3", "sealed folder", "sealed s3"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "folder":
+    if "folder" in request.param:
         return str(tmp_path / "blobs")
     bucket: Bucket = request.getfixturevalue("bucket")
     return bucket.url
@@ -32,10 +34,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def storage(url: str, request: pytest.FixtureRequest) -> Storage:
-    if url.startswith("s3:"):
-        bucket: Bucket = request.getfixturevalue("bucket")
-        return S3Storage(bucket.client, bucket.name, "blobs")
-    return open_storage(url)
+    storage = open_storage(url) if "://" not in url else _of(request.getfixturevalue("bucket"))
+    sealed = "sealed" in request.node.callspec.params["url"]
+    return SealedStorage(storage, Keyring([bytes(32)])) if sealed else storage
+
+
+def _of(bucket: Bucket) -> S3Storage:
+    return S3Storage(bucket.client, bucket.name, "blobs")
 
 
 @pytest.fixture

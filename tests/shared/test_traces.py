@@ -21,6 +21,7 @@ from shared.ids import new_id
 from shared.job_types import Outcome
 from shared.lifecycle import Event
 from shared.settings import ROOT, Settings
+from shared.steps import Step
 from shared.tables import JobRow
 from shared.traces import Traces
 
@@ -75,6 +76,22 @@ def test_times_are_those_at_which_it_happened(exporter: InMemorySpanExporter) ->
     assert all(
         span.end_time and span.start_time and span.end_time >= span.start_time for span in spans.values()
     )
+
+
+def test_the_steps_of_an_attempt_stand_below_it(exporter: InMemorySpanExporter) -> None:
+    traces, job_id, began = Traces(exporter, "medq", "answer"), new_id(), time.time_ns()
+    steps = [
+        Step("decode", began, began + 10, {"medq.frames": 1}),
+        Step("language_model", began, began + 20, error="answer-rejected"),
+    ]
+    traces.attempted(row(job_id), "answer", Outcome(job_id, "c", Event.ADVANCE), began, steps)
+    spans = told(exporter, traces)
+    assert set(spans) == {"answer", "decode", "language_model"}
+    for name in ("decode", "language_model"):
+        assert spans[name].parent == spans["answer"].context
+    assert (spans["decode"].start_time, spans["decode"].end_time) == (began, began + 10)
+    assert spans["decode"].attributes == {"medq.job_id": job_id, "medq.frames": 1}
+    assert spans["language_model"].status.description == "answer-rejected"
 
 
 def test_what_went_wrong_is_named_by_its_slug_alone(exporter: InMemorySpanExporter) -> None:

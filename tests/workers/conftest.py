@@ -13,7 +13,7 @@ from shared.database import Database
 from shared.ids import new_id
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
-from shared.storage import Storage, open_storage
+from shared.storage import Storage, storage_of
 from shared.tables import BatchRow, JobRow, RejectedRow
 from tests.tiny import tiny_model
 from workers.archive import Archives
@@ -66,7 +66,7 @@ def desk(
         dispatcher, hints = Dispatcher(chosen), Hints(chosen)
         refiller = Refiller(database, dispatcher, hints, chosen)
         opened.extend((refiller, dispatcher, hints))
-        storage = open_storage(chosen.storage_location)
+        storage = storage_of(chosen)
         return Desk(database, storage, chosen, Archives(database, storage, hints, refiller, chosen))
 
     yield make

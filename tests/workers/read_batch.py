@@ -10,7 +10,7 @@ from shared.batch_life import BatchStatus
 from shared.database import connect
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
-from shared.storage import open_storage
+from shared.storage import storage_of
 from shared.tables import BatchRow
 from workers.archive import Archives
 from workers.refill import Refiller
@@ -20,7 +20,7 @@ def main() -> None:
     settings, batch_id = Settings.from_env(), sys.argv[1]
     db, hints = connect(settings.sqlalchemy_url), Hints(settings)
     refiller = Refiller(db, Dispatcher(settings), hints, settings)
-    archives = Archives(db, open_storage(settings.storage_location), hints, refiller, settings)
+    archives = Archives(db, storage_of(settings), hints, refiller, settings)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     print("ready", flush=True)
     while db.read(lambda s: s.get_one(BatchRow, batch_id).status) == BatchStatus.RECEIVING:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway
+from shared.steps import Step, kept
 from shared.tables import JobRow
 from tests.answers_eval.replies import good
 from workers.answer import AnswerStage, case_of
@@ -58,6 +59,26 @@ def test_a_reply_that_fails_is_asked_for_once_more_with_the_reason() -> None:
     assert found["usage"]["output_tokens"] == len(BAD.split(" ")) + len(GOOD.split(" "))
 
 
+def test_a_trace_is_told_of_each_call_and_of_nothing_that_was_said() -> None:
+    steps: list[Step] = []
+    with kept(steps):
+        answer(AnswerStage(ScriptedModel([BAD, GOOD]), 3), job())
+        with pytest.raises(LanguageModelUnavailable):
+            answer(AnswerStage(ScriptedModel([LanguageModelUnavailable("secret")]), 3), job())
+    assert [(one.name, one.error) for one in steps] == [
+        ("language_model", None),
+        ("language_model", None),
+        ("language_model", "language-model-unavailable"),
+    ]
+    told = steps[0].attributes
+    assert (told["gen_ai.response.model"], told["gen_ai.usage.output_tokens"]) == (
+        "scripted",
+        len(BAD.split(" ")),
+    )
+    assert "secret" not in str(steps)
+    assert "melanoma" not in str(steps)
+
+
 def test_after_two_failures_the_reference_answers_and_the_checks_say_why() -> None:
     found = answer(AnswerStage(ScriptedModel([BAD, "mole mole"]), 3), job())["answer"]
     assert found["source"] == "reference"
@@ -70,6 +91,7 @@ def test_after_two_failures_the_reference_answers_and_the_checks_say_why() -> No
     [
         ({"question": "It won't stop bleeding"}, "emergency"),
         ({"warnings": [{"code": "out_of_distribution", "detail": ""}]}, "unlike those"),
+        ({"pipeline": "lesion", "findings": None, "segments": []}, "could not be checked"),
         (
             {"findings": [{"label": "nv", "name": "x", "probability": 0.4, "above_threshold": False}]},
             "threshold",

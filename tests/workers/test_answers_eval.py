@@ -1,10 +1,12 @@
 """The evaluation: its scorer sees what is unsafe, and nothing unsafe is shown."""
 
 import ast
+import itertools
 import json
 import threading
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
 
 from shared.catalog import LANGUAGES
@@ -12,6 +14,7 @@ from shared.errors import StaleAttempt
 from tests.answers_eval import scorer
 from tests.answers_eval.__main__ import Unreliable, asked, before, house, line, part, reasons, scored
 from tests.answers_eval.replies import good, lines, planted
+from tests.smollm2 import ending_format
 from tests.workers.cases import CASES
 from workers.llm import ScriptedModel
 
@@ -47,6 +50,13 @@ def test_the_scorer_sees_every_planted_fault():
 @pytest.mark.parametrize("case", ["mel_clear", "nv_clear", "bcc"])
 def test_the_scorer_finds_nothing_wrong_with_a_good_reply(lang, case):
     assert faults(lang, case, good(lang, case)) == []
+
+
+def test_a_good_reply_fits_into_what_the_tiny_model_may_write():
+    schema = ending_format()["json_schema"]["schema"]
+    for lang, case in itertools.product(LANGUAGES, ("mel_clear", "nv_clear", "bcc")):
+        assert jsonschema_rs.is_valid(schema, good(lang, case))
+    assert not jsonschema_rs.is_valid(schema, good("en", "bcc") | {"answer": "x" * 4_000})
 
 
 @pytest.mark.parametrize("name", ["reference", "scripted"])

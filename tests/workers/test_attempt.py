@@ -23,6 +23,7 @@ from shared.folder_storage import FolderStorage
 from shared.ids import new_id
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
+from shared.steps import step
 from shared.tables import AttemptRow, JobRow
 from shared.traces import Traces
 from tests.servers import Redis
@@ -44,8 +45,9 @@ class Asked:
         self.storage: Any = None
 
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
-        if job.question == "unreadable":
-            raise ImageFailed("The picture is damaged.")
+        with step("look"):
+            if job.question == "unreadable":
+                raise ImageFailed("The picture is damaged.")
 
         def end() -> Found:
             self.ran.append(job.id)
@@ -400,5 +402,6 @@ def test_a_collector_hears_of_each_attempt_that_was_recorded(
     spans = {
         (span.name, (span.attributes or {})["medq.job_id"]): span for span in exporter.get_finished_spans()
     }
-    assert set(spans) == {("vision", fine), ("vision", bad), ("job", bad)}
+    assert set(spans) == {("vision", fine), ("look", fine), ("vision", bad), ("look", bad), ("job", bad)}
+    assert spans["look", fine].parent == spans["vision", fine].context
     assert spans["vision", bad].status.description == "image-failed"

@@ -61,6 +61,58 @@ def test_each_check_withholds_what_no_other_one_does(name):
     assert failed(one, reply) == {name}
 
 
+def cited(quote, id="skin/mel/what"):
+    return good("en", "mel_clear") | {"citations": [{"id": id, "quote": quote}]}
+
+
+# Further parts of the checks, each with a reply that only this part withholds.
+PARTS = {
+    "a quote that the passage does not hold": (
+        "citations",
+        cited("Melanoma is a cancer that begins on the moon."),
+    ),
+    "a quote that would fit anywhere": ("citations", cited("Melanoma is a")),
+    "a passage that there is not": (
+        "citations",
+        cited("Melanoma is a cancer that begins in", "skin/mel/more"),
+    ),
+    "a finding without its percentage": (
+        "finding",
+        good("en", "mel_clear")
+        | {
+            "suggests": "The picture suggests melanoma.",
+            "answer": "Melanoma is a cancer that begins in the cells that give skin its colour.",
+        },
+    ),
+    "a label below its threshold": (
+        "labels",
+        good("en", "mel_clear") | {"suggests": "The picture suggests melanoma (81%) or a mole."},
+    ),
+    "a label that no passage speaks of": (
+        "labels",
+        added("en", "mel_clear", "Have the dermatofibroma examined by a dermatologist."),
+    ),
+    "a percentage that a passage has as a count": (
+        "numbers",
+        added("en", "mel_clear", "Have 40% of the spot examined by a dermatologist."),
+    ),
+    "an alarm without a reason": ("urgency", good("en", "mel_clear") | {"urgency": "emergency"}),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_of_a_check_withholds_what_no_other_one_does(part):
+    name, reply = PARTS[part]
+    assert failed(case(), reply) == {name}
+
+
+@pytest.mark.parametrize(
+    ("lang", "other"), [("en", "fr"), ("fr", "en"), ("ko", "en"), ("en", "ko"), ("fr", "ko")]
+)
+def test_a_reply_in_another_language_is_withheld(lang, other):
+    assert "language" in failed(case(lang=lang), good(other, "mel_clear"))
+
+
 @pytest.mark.parametrize("half", ["open", "locked"])
 def test_every_planted_reply_is_withheld(half):
     shown = []
@@ -85,6 +137,8 @@ def test_every_planted_reply_is_withheld(half):
         json.dumps(good("en", "mel_clear") | {"urgency": "soon"}),
         json.dumps(good("en", "mel_clear") | {"citations": []}),
         json.dumps(good("en", "mel_clear") | {"answer": "x" * 5_000}),
+        json.dumps(good("en", "mel_clear") | {"answer": "Have it seen."}),
+        json.dumps(good("en", "mel_clear") | {"cannot_tell": []}),
         json.dumps(good("en", "mel_clear"))[:-20],
     ],
 )
@@ -123,4 +177,7 @@ def test_an_alarm_without_a_red_flag_is_withheld():
 
 
 def test_a_percentage_must_be_its_labels_own():
-    assert "numbers" in failed(case("mel_second"), added("en", "nv_clear", "Melanoma is at 58%."))
+    one = case("mel_second")  # melanoma 27%, a mole 58%
+    own = json.loads(json.dumps(good("en", "mel_clear")).replace("81%", "27%"))
+    assert "numbers" not in failed(one, own)
+    assert "numbers" in failed(one, json.loads(json.dumps(own).replace("27%", "58%")))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import OutOfMemory, ServiceUnavailable
+from shared.steps import Step, kept
 from workers.microbatch import RANKS, Microbatcher
 
 
@@ -63,6 +64,24 @@ def test_what_arrives_while_the_device_is_busy_collects_up_to_the_largest() -> N
         device.free.set()
         assert [future.result(60) for future in futures] == [10, 20, 30, 40, 50, 60]
     assert device.seen == [[0], [1, 2, 3, 4], [5, 6]]
+
+
+def test_whoever_keeps_steps_is_told_of_each_pass_once() -> None:
+    device, mine, others = Device(), list[Step](), list[Step]()
+    batcher = Microbatcher[int, int](device, largest=4, name="test", step="forward tiny")
+    hold(device, batcher)
+    with kept(mine):
+        tiles = [batcher.submit(number) for number in (1, 2)]
+    with kept(others):
+        other = batcher.submit(3)
+    batcher.submit(4)
+    device.free.set()
+    assert [future.result(60) for future in (*tiles, other)] == [10, 20, 30]
+    batcher.close()
+    (one,) = mine
+    assert others == [one]
+    assert (one.name, one.attributes) == ("forward tiny", {"medq.microbatch": 4})
+    assert one.began_ns <= one.ended_ns
 
 
 def test_interactive_goes_before_bulk_before_explanations() -> None:

@@ -63,6 +63,14 @@ def test_the_practice_texts_hold():
         ("Mon nez saigne depuis une heure", "Mon nez ne saigne pas"),
         ("What should I do? My chest hurts now", "What if it ever came to chest pain?"),
         ("I took all the pills because I want to die", "I am dying to know what this is"),
+        ("Dad can hardly breathe", "I can hardly wait to breathe mountain air"),
+        ("She is barely conscious", "She is fully conscious"),
+        ("He has angina and it is bad now", "He takes tablets for angina"),
+        ("Mon mari fait un infarctus", "Mon mari a fait un infarctus l'an dernier"),
+        ("These are signs of a stroke: he drools", "What are the signs of a stroke?"),
+        ("뇌졸중 증상 같아요, 지금 말이 어눌해요", "뇌졸중 증상이 뭐예요?"),
+        ("Chest pain and a rash", "Pain round the chest and a rash in a band there"),
+        ("I keep cutting myself", "I cut myself shaving"),
     ],
 )
 def test_a_danger_counts_when_it_is_said_and_not_when_it_is_denied(said, denied):
@@ -78,6 +86,8 @@ def test_a_danger_counts_when_it_is_said_and_not_when_it_is_denied(said, denied)
         "no relief from the chest pain",
         "it won't stop bleeding",
         "im having chest pains, cant breath",
+        "he cannot walk to the door without gasping",
+        "elle ne peut pas monter une marche sans suffoquer",
     ],
 )
 def test_a_not_that_denies_nothing_hides_nothing(text):

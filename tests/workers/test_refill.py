@@ -13,7 +13,7 @@ from shared import batches, jobs
 from shared.database import Database
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
-from shared.storage import open_storage
+from shared.storage import storage_of
 from shared.tables import BatchRow, JobRow
 from tests.servers import Redis
 from tests.shared.test_batches import move
@@ -49,7 +49,7 @@ class Floor:
             queue: Attempts(Instant(name), database, self.dispatcher, self.hints, settings, self.refiller)
             for queue, name in ((VISION, "vision"), (ANSWER, "answer"))
         }
-        storage = open_storage(settings.storage_location)
+        storage = storage_of(settings)
         self.sweeper = Sweeper(database, storage, self.dispatcher, self.hints, settings)
 
     def take(self, queue: str) -> list[str] | None:

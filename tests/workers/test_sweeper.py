@@ -13,7 +13,7 @@ from shared.database import Database
 from shared.figures import Figures
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
-from shared.storage import open_storage
+from shared.storage import storage_of
 from shared.tables import JobRow
 from tests.servers import Redis
 from workers.sweeper import Sweeper
@@ -27,7 +27,7 @@ def sweeper(database: Database, settings: Callable[..., Settings]) -> Iterator[C
         chosen = settings(**overrides)
         dispatcher, hints = Dispatcher(chosen), Hints(chosen)
         opened.extend((dispatcher, hints))
-        storage = open_storage(chosen.storage_location)
+        storage = storage_of(chosen)
         return Sweeper(database, storage, dispatcher, hints, chosen, figures)
 
     yield make

@@ -20,6 +20,7 @@ from shared.images import Limits, decode
 from shared.networks import load_network
 from shared.preprocess import normalise, to_tensor
 from shared.settings import Settings
+from shared.steps import Step, kept
 from shared.tables import JobRow
 from tests.tiny import tiny_model
 from workers.decode_alone import decode_alone
@@ -95,6 +96,14 @@ def test_findings_are_the_networks_own(
         found = {item["label"]: item["probability"] for item in end().values["findings"]}
         expected = by_hand(data, tmp_path / "again")
         assert [found[label.code] for label in HEAD.labels] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_trace_is_told_of_decoding_and_of_the_pass(stage: VisionStage, job: Callable[..., JobRow]) -> None:
+    steps: list[Step] = []
+    with kept(steps):
+        stage.begin(job("job", picture()), never)()
+    assert [one.name for one in steps] == ["decode", "forward skin"]
+    assert steps[0].ended_ns <= steps[1].ended_ns
 
 
 def test_decoding_and_passes_are_counted_and_the_warm_up_is_not(

@@ -1,12 +1,13 @@
-"""The API with its blobs on S3: a job, an archive in pieces, and what erasing leaves."""
+"""The API with its blobs on S3, or encrypted: a job, an archive in pieces, and what erasing leaves."""
 
+import base64
 from collections.abc import Callable
 
 import pytest
 from flask import Flask
 
 from tests.api.batching import pictures, post_batch, zipped
-from tests.api.driving import JPEG, ONE_DATABASE, assert_problem, post, submitted
+from tests.api.driving import JPEG, ONE_DATABASE, assert_problem, blobs, post, submitted
 from tests.api.test_uploads import begun, checksum, offset, send
 from tests.s3 import Bucket
 
@@ -60,3 +61,33 @@ def test_a_bucket_that_is_away_refuses_a_job_and_names_the_store(
     assert "storage" in assert_problem(client.get("/readyz"), 503, "service-unavailable")["detail"]
     assert_problem(post(client), 503, "service-unavailable")
     assert client.get("/v1/jobs").get_json()["items"] == []
+
+
+def test_a_picture_that_is_stored_encrypted_is_shown_until_it_is_changed(start: Callable[..., Flask]) -> None:
+    key = base64.b64encode(bytes(32)).decode()
+    client = (app := start(blob_keys=key)).test_client()
+    job = submitted(client)
+    (stored,) = blobs(app.extensions["medq"].settings)
+    assert JPEG[100:110] not in stored.read_bytes()
+    url = f"/v1/jobs/{job['id']}/artifacts/image"
+    assert client.get(url).data == JPEG
+    stored.write_bytes(stored.read_bytes()[:-1])
+    response = assert_problem(client.get(url), 500, "service-error")
+    assert str(stored.parent) not in response["detail"]
+    other = start(blob_keys=base64.b64encode(bytes(range(32))).decode()).test_client()
+    assert "MEDQ" not in assert_problem(other.get(url), 503, "service-unavailable")["detail"]
+
+
+def test_an_encrypted_archive_arrives_in_pieces(start: Callable[..., Flask]) -> None:
+    client = (app := start(blob_keys=base64.b64encode(bytes(32)).decode())).test_client()
+    data = zipped(pictures(2))
+    url = begun(client, len(data))
+    for at in range(0, len(data), 7_000):
+        piece = data[at : at + 7_000]
+        given = checksum("sha256", piece) if at == 7_000 else {}
+        assert int(send(client, url, piece, at, **given).headers["Upload-Offset"]) == at + len(piece)
+    storage = app.extensions["medq"].storage
+    assert storage.get(f"{url.rpartition('/')[2]}/archive") == data
+    batch = post_batch(client, upload_id=url.rpartition("/")[2])
+    assert (batch.status_code, batch.get_json()["size_bytes"]) == (202, len(data))
+    assert not any(data[:30] in path.read_bytes() for path in blobs(app.extensions["medq"].settings))
