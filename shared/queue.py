@@ -88,7 +88,10 @@ def make_celery(settings: Settings, queues: Iterable[str] = ()) -> Celery:
             "ack_emulation": False,  # what was taken and is lost comes again from the database, sooner than from Redis
             "socket_timeout": 10,
             "socket_connect_timeout": 2,
-            "retry_on_timeout": True,
+            # Nothing is tried again below Celery, which makes all of its connections anew: a lost pub/sub connection
+            # that redis-py restores by itself has no subscriptions, since kombu gives it out without telling PubSub,
+            # and the worker's loop would wait on it for ever.
+            "retry_on_timeout": False,
             "health_check_interval": 20,
         },
     )
@@ -107,7 +110,6 @@ class Dispatcher:
         self._celery.conf.broker_transport_options |= {
             "socket_timeout": 1.0,
             "socket_connect_timeout": 1.0,
-            "retry_on_timeout": False,
             "max_retries": 0,  # else kombu tries a first connection again for 4 to 6 s, retry=False or not
         }
         # As many as there are threads: nobody waits for a connection behind another's time-out.

@@ -184,7 +184,9 @@ class Attempts:
         ]
 
     def _kept(self, steps: Steps, act: Callable[..., Any], job: JobRow, claim: Claim, *arguments: Any) -> Any:
-        with kept(steps.get(job.id)):
+        if not steps:
+            return self._guard(job, claim, act, job, claim, *arguments)
+        with kept(steps[job.id]):
             return self._guard(job, claim, act, job, claim, *arguments)
 
     def _begin(self, job: JobRow, claim: Claim) -> Callable[[], Found]:

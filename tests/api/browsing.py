@@ -35,7 +35,8 @@ class Visitor:
 
     def open(self, address: str = "") -> None:
         self.page.goto(f"{self.live.url}/{address}")
-        self.page.wait_for_selector("main:not([aria-busy]) .view")
+        # Where only the part after # changes, the view before this one stands for a while.
+        self.page.wait_for_selector(f'main[data-at="{address}"]:not([aria-busy]) .view')
 
     def sign_in(self, key: str) -> None:
         """Where a server asks for a key, as somebody who has a right one."""

@@ -17,7 +17,7 @@ from api.services import Services
 from api.waiting import Watch
 from shared.database import Database
 from shared.settings import ROOT, Settings
-from tests.api.browsing import Visitor, visiting
+from tests.api.browsing import PATIENCE_MS, Visitor, visiting
 from tests.api.driving import Waits, Worker, write_model
 from tests.api.live import Live, models
 from tests.servers import Redis, needs
@@ -80,7 +80,9 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
 def chromium() -> Iterator[Browser]:
     program = needs("chromium", "chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox"], timeout=PATIENCE_MS
+        )
         yield browser
         browser.close()
 

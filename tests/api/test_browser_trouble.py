@@ -1,7 +1,6 @@
 """What the page says and does when something goes wrong, and when somebody means harm."""
 
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,14 +203,10 @@ def test_many_visitors_wait_at_once(visit: Visit, page_server: Live, mole: Path)
     """One finished while others watch: nobody's page is mixed up with another's."""
     visitors = [visit(), visit("fr")]
     ids = [visitor.send(mole, question=f"Number {number}") for number, visitor in enumerate(visitors)]
-    working = [
-        threading.Thread(target=lambda one=one: (page_server.see(one), page_server.finish(one)))
-        for one in ids
-    ]
-    for thread in working:
-        thread.start()
-    for thread in working:
-        thread.join()
+    for job_id in reversed(ids):
+        page_server.see(job_id)
+    for job_id in ids:
+        page_server.finish(job_id)
     for number, visitor in enumerate(visitors):
         visitor.sees(visitor.says("urgency.within_days"))
         visitor.sees(f"Number {number}")

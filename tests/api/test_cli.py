@@ -130,6 +130,8 @@ def test_get_and_watch_wait_for_the_end(medq: Medq, live: Live, image: str) -> N
     live.work()
     assert "succeeded" in medq("get", "--wait", ids[0]).stdout
     assert rows(medq("watch", "--json", ids[1]))[0]["status"] == "succeeded"
+    assert [job["id"] for job in rows(medq("list", "--json"))] == ids[::-1]
+    assert [job["id"] for job in rows(medq("list", "--oldest", "--unreviewed", "--json"))] == ids
 
 
 @sqlite

@@ -1,6 +1,6 @@
 """All of HAM10000 through one `medq batch`, as it is and with every process killed once on the way.
 
-    python -m tests.bench.whole_batch --database sqlite|mariadb [--kill] [--question TEXT] [--keep results.csv]
+    python -m tests.bench.whole_batch --database sqlite|mariadb [--kill] [--question TEXT]
 
 With --kill the batch runs twice, first undisturbed, and the two tables of results are compared.
 Takes minutes. Exits with 1 if an entry did not succeed, or if the kills changed a result.

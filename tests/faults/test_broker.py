@@ -36,6 +36,20 @@ def test_redis_killed(room: Room) -> None:
     assert found == workers
 
 
+def test_redis_is_back_before_a_worker_looks(room: Room) -> None:
+    """A worker that was busy finds connections closed whose server has long come back."""
+    with room.met("Redis restarted behind workers' backs", times=room.times) as meeting:
+        for _ in range(room.times):
+            workers = [p for role in ("vision", "answer", "archive") for p in processes.of(room.system, role)]
+            for worker in workers:
+                worker.send_signal(signal.SIGSTOP)
+            room.redis.restart()
+            for worker in workers:
+                worker.send_signal(signal.SIGCONT)
+            meeting.recovered()
+    assert set(meeting.outcomes) == {"advance", "finish"}
+
+
 def test_redis_frozen(room: Room) -> None:
     """For longer than every time-out, it takes connections and answers nothing: jobs are accepted all the same."""
     with room.met("Redis frozen") as meeting:

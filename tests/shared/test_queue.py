@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 import shared.queue
@@ -187,3 +188,17 @@ def test_a_lost_broker_is_looked_for_at_one_pace(
     with make_celery(settings).connection_for_read() as connection, pytest.raises(OperationalError):
         connection.ensure_connection(lambda error, pause: pauses.append(pause), max_retries=5)
     assert pauses == [0.01] * 5
+
+
+@pytest.mark.timeout(60)  # what is broken waits for ever
+def test_a_lost_subscription_is_not_restored_without_its_channels(broker: Redis, settings: Settings) -> None:
+    """The server is back before the loop of a busy worker looks: Celery must hear that the connection was lost."""
+    with make_celery(settings).connection_for_read() as connection:
+        channel = connection.default_channel
+        Queue("told", Exchange("told", "fanout"), channel=channel).declare()
+        channel.basic_consume("told", no_ack=True, callback=print, consumer_tag="told")
+        connection.transport.cycle.on_poll_start()
+        channel.handlers["LISTEN"]()  # Redis confirms the subscription
+        broker.restart()
+        with pytest.raises(connection.connection_errors):
+            channel.handlers["LISTEN"]()

@@ -93,17 +93,21 @@ class BatchView {
   refusals() {
     if (!this.now.counts.rejected) return null;
     const list = h("ul", { class: "plain" });
-    const load = async () => {
+    const load = this.safely(async () => {
       const page = await get(`${this.now.urls.rejected}?limit=100`);
       list.replaceChildren(...page.items.map((one) => h("li", null, h("b", null, one.name), ` ${one.problem.title}: ${one.problem.detail}`)));
-    };
+    });
     const box = h("details", { class: "card" }, h("summary", null, t("batch.rejected.title", { n: number(this.now.counts.rejected) })), list);
     box.addEventListener("toggle", () => box.open && load());
     return box;
   }
 
   button(key, act) {
-    const run = async () => {
+    return h("button", { type: "button", onclick: this.safely(act) }, t(key));
+  }
+
+  safely(act) {
+    return async () => {
       try {
         await act();
       } catch (error) {
@@ -111,7 +115,6 @@ class BatchView {
         this.trouble.replaceChildren(said(error));
       }
     };
-    return h("button", { type: "button", onclick: run }, t(key));
   }
 
   async follow() {
@@ -125,7 +128,8 @@ class BatchView {
         else await pause(250);
         this.lost.hidden = true;
       } catch (error) {
-        if (!(error instanceof Problem) || !error.passing) throw error;
+        if (!(error instanceof Problem)) throw error;
+        if (!error.passing) return this.trouble.replaceChildren(said(error));
         this.lost.hidden = false;
         await pause(error.slug === "offline" ? 1500 : error.retryAfter * 1000);
       }

@@ -55,6 +55,7 @@ async function show(first) {
   if (mine !== turn) return left(); // somebody went on meanwhile
   leave = left;
   main.replaceChildren(box);
+  main.dataset.at = location.hash;
   main.removeAttribute("aria-busy");
   mark();
   const title = box.querySelector("h1");

@@ -47,12 +47,10 @@ class Queue {
   }
 
   async start() {
-    this.jobs = [];
-    this.at = 0;
-    this.more = true;
-    this.cursor = "";
+    const mine = (this.jobs = []);
+    Object.assign(this, { at: 0, more: true, cursor: "" });
     await this.fetch();
-    await this.show();
+    if (mine === this.jobs) await this.show(); // else another pipeline was chosen meanwhile
   }
 
   // The server looks for a while and may come back without any: its cursor goes on.
@@ -63,7 +61,7 @@ class Queue {
       const wanted = { reviewed: "false", status: "succeeded", order: "oldest", limit: String(PAGE), pipeline: this.pipeline.value, cursor: this.cursor };
       const query = new URLSearchParams(Object.entries(wanted).filter(([, value]) => value));
       const page = await get(`/v1/jobs?${query}`);
-      if (asked !== this.jobs) return; // another pipeline was chosen meanwhile
+      if (asked !== this.jobs) return;
       asked.push(...page.items);
       this.cursor = page.next ?? "";
       this.more = Boolean(page.next);
@@ -73,8 +71,10 @@ class Queue {
   async go(step, word = "") {
     if (this.going) return;
     this.going = true;
+    const mine = this.jobs;
     await this.safely(async () => {
-      if (this.at + step >= this.jobs.length) await this.fetch();
+      if (this.at + step >= mine.length) await this.fetch();
+      if (mine !== this.jobs) return;
       this.at += step;
       await this.show(word);
       (this.shown.querySelector("h2") ?? this.back).focus();

@@ -39,8 +39,13 @@ export class Review {
   }
 
   async load() {
-    const { items } = await get(`${this.job.urls.self}/reviews`);
-    this.before.replaceChildren(...items.map((one) => this.shown(one)));
+    try {
+      const { items } = await get(`${this.job.urls.self}/reviews`);
+      this.before.replaceChildren(...items.map((one) => this.shown(one)));
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      this.trouble.replaceChildren(said(error));
+    }
   }
 
   shown(one) {
