@@ -180,6 +180,7 @@ def test_a_search_looks_at_few_jobs_at_a_time_and_goes_on(
     batch: bool,
     order: str,
 ) -> None:
+    monkeypatch.setattr("api.listing.FIRST_SCAN", 2 if budget_s else 3)
     monkeypatch.setattr("api.listing.SCAN", 3)
     monkeypatch.setattr("api.listing.BUDGET_S", budget_s)
     batch_id = new_id() if batch else None

@@ -24,7 +24,7 @@ from tests.tiny import tiny_model
 from tests.workers.test_vision import never, picture
 from workers.activation import activation_map
 from workers.explain import AGAINST, FOR, ExplainStage, enlarged_to, strongest
-from workers.lime import SAMPLES, BatchedLime, Stopped, lime_weights, superpixels, through
+from workers.lime import SAMPLES, BatchedLime, Stopped, hidden, lime_weights, superpixels, through
 from workers.microbatch import RANKS, Microbatcher
 from workers.serving import Models
 from workers.vision import VisionStage
@@ -74,6 +74,15 @@ def test_our_lime_is_the_packages_with_another_loop() -> None:
     ours = BatchedLime(3).explain_instance(shown, darkness, random_seed=3, **arguments)
     expected = theirs.explain_instance(shown, darkness, random_seed=3, **arguments)
     assert dict(ours.local_exp[1]) == pytest.approx(dict(expected.local_exp[1]))
+
+
+def test_what_a_sample_leaves_out_is_the_other_pictures() -> None:
+    random = np.random.default_rng(3)
+    first, second = (random.integers(0, 256, (40, 40, 3), dtype=np.uint8) for _ in range(2))
+    areas = random.integers(0, 9, (40, 40))
+    kept = random.integers(0, 2, (20, 9), dtype=np.uint8)
+    for row, shown in zip(kept, hidden(first, second, areas, kept), strict=True):
+        assert np.array_equal(shown, np.where(row.astype(bool)[areas][..., None], first, second))
 
 
 def test_superpixels_are_numbered_without_gaps_even_on_a_blank_picture() -> None:
