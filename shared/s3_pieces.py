@@ -8,10 +8,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
 from typing import Any
 
 from shared.errors import StorageUnavailable
+from shared.seekable import SeekableReader
 
 PIECE_BYTES = 8 * 2**20  # held in memory twice while an upload arrives
 SKIP_BYTES = 2**18  # shorter ways ahead are read through: a request costs more
@@ -88,37 +88,19 @@ class PieceWriter:
         self._start, self._tag, self._new = self._start + size, None, bool(self._held)
 
 
-class PieceReader(RawIOBase):
+class PieceReader(SeekableReader):
     """Reads pieces as one file that can seek; `fetch(piece, offset)` answers with the object's body from there on.
 
     Raises: StorageUnavailable when a body breaks off twice, NotFound when the blob was erased
     """
 
     def __init__(self, pieces: Sequence[Piece], fetch: Callable[[Piece, int], Any]) -> None:
-        super().__init__()
         self._pieces = [piece for piece in pieces if piece.size]
+        super().__init__(self._pieces[-1].end if self._pieces else 0)
         self._starts = [piece.start for piece in self._pieces]
         self._fetch = fetch
-        self._end = self._pieces[-1].end if self._pieces else 0
-        self._at = 0
         self._body: Any = None
         self._body_at, self._body_end = 0, 0  # of the blob
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
-        base = {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: self._end}[whence]
-        if base + offset < 0:
-            raise ValueError(f"there is nothing at {base + offset}")
-        self._at = base + offset
-        return self._at
 
     def readinto(self, buffer: Any) -> int:
         if self._at >= self._end or not len(buffer):

@@ -1,13 +1,14 @@
 """Blobs encrypted at rest, in whatever store lies below; `shared/sealing.py` says how."""
 
 from collections.abc import Iterable, Mapping
-from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
+from io import SEEK_END, BufferedReader, BytesIO
 from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shared import sealing
 from shared.errors import BlobDamaged, StorageUnavailable
 from shared.sealing import HEADER_BYTES, MAGIC, Keyring, Seal, chunk_count, chunk_start, plain_bytes
+from shared.seekable import SeekableReader
 
 if TYPE_CHECKING:
     from shared.storage import Storage
@@ -106,37 +107,21 @@ class SealedStorage:
         return sealed
 
 
-class SealedReader(RawIOBase):
+class SealedReader(SeekableReader):
     """What a sealed file holds, as a file that can seek; it holds one chunk, and closes the file.
 
     Raises: BlobDamaged, at the chunk that is not what was stored
     """
 
     def __init__(self, file: BinaryIO, seal: Seal) -> None:
-        super().__init__()
-        self._file, self._seal = file, seal
+        self._file, self._seal = file, seal  # first: a reader that is given up closes its file
         stored = file.seek(0, SEEK_END)
-        self._end, self._count = plain_bytes(stored), chunk_count(stored)
+        super().__init__(plain_bytes(stored))
+        self._count = chunk_count(stored)
         if self._count > 1 and stored <= chunk_start(self._count - 1) + sealing.OVERHEAD_BYTES:
             raise BlobDamaged()  # nothing would be read of the last chunk, which proves that it is the last
-        self._at, self._place, self._chunk = 0, -1, b""
+        self._place, self._chunk = -1, b""
         self._load(0)  # so that the first one is refused before anybody was promised anything
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
-        base = {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: self._end}[whence]
-        if base + offset < 0:
-            raise ValueError(f"there is nothing at {base + offset}")
-        self._at = base + offset
-        return self._at
 
     def readinto(self, buffer: Any) -> int:
         if self._at >= self._end:
