@@ -19,6 +19,7 @@ from shared.job_types import NewJob
 from shared.settings import Settings
 from shared.tables import Row
 from tests import s3
+from tests.rabbit import Rabbit
 from tests.servers import MariaDB, Redis
 from tests.sockets import Cost, counted
 
@@ -32,6 +33,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Redis]:
     server = Redis()
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def rabbit_server() -> Iterator[Rabbit]:
+    server = Rabbit()
     try:
         yield server.start()
     finally:
