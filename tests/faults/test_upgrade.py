@@ -22,15 +22,14 @@ def test_an_older_worker_beside_a_newer_one_while_the_database_is_migrated(
     commit = previous.previous_commit()
     tree = previous.unpack(commit, tmp_path) if commit else ROOT
     fault = f"upgrade beside {commit[:7] or 'itself'}"
-    with (
-        room.met(fault) as meeting,
-        previous.workers_of(tree, room.settings, *ROLES) as older,
-    ):
-        room.until(lambda: all(ended_by(room, pid) for pid in older.values()))
-        with previous.migrated_to_come(room.db):
-            both = [grown(lambda pid=pid: ended_by(room, pid)) for pid in older.values()]
-            room.until(lambda: all(grew() for grew in both))
-            meeting.recovered()
+    with previous.workers_of(tree, room.settings, *ROLES) as older:
+        room.until(lambda: room.said("previous", '"ready"') == len(ROLES))
+        with room.met(fault) as meeting:
+            room.until(lambda: all(ended_by(room, pid) for pid in older.values()))
+            with previous.migrated_to_come(room.db):
+                both = [grown(lambda pid=pid: ended_by(room, pid)) for pid in older.values()]
+                room.until(lambda: all(grew() for grew in both))
+                meeting.recovered()
     assert set(meeting.outcomes) <= {"advance", "finish", "release"}
 
 
