@@ -35,6 +35,7 @@ from workers.artifacts import forget
 from workers.attempt import Attempts, Stage, no_late
 from workers.beside import Beside
 from workers.consume import consume
+from workers.encoder import find_encoder
 from workers.memory import keep_memory
 from workers.refill import Refiller
 from workers.sweeper import Sweeper
@@ -101,15 +102,17 @@ def answer(settings: Settings) -> None:
     load()  # red flags: broken rules stop the start, not the first job
     figures = Figures()
     model = make_providers(settings, figures)
+    encoder = find_encoder(settings.embeddings == "on")
     db = connect(settings.sqlalchemy_url)
     stage = AnswerStage(
         model,
         settings.max_attempts,
         Hints(settings),
         settings.answer_wait_s,
-        shelf=Shelf(db),
+        shelf=Shelf(db, encoder),
         before=partial(messages.before, db),
         meter=Meter(db, settings.owner_tokens_a_month),
+        encoder=encoder,
     )
     queues = [queue_name("answer", "all", lane) for lane in LANES]
     serve(stage, queues, settings.answer_threads, settings, figures)
