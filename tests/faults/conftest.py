@@ -67,11 +67,13 @@ def whole_room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         long = bool(request.config.getoption("--long"))
         settings = _settings(folder, mariadb, redis, language_model, long)
         system = stack.enter_context(running(settings, start_s=300))
+        people = People(system.url)
+        stack.callback(people.close)
         db = connect(settings.sqlalchemy_url)
         stack.callback(db.close)
         room = Room(
             system, settings, db, mariadb, redis, language_model, sabotage,
-            long=long, people=People(system.url),
+            long=long, people=people,
         )  # fmt: skip
         request.config.stash[REPORTS] = room.reports
         yield room

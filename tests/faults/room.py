@@ -13,8 +13,9 @@ from sqlalchemy import select
 
 from deploy.run import System
 from shared.database import Database
+from shared.lifecycle import TERMINAL
 from shared.settings import Settings
-from shared.tables import JobRow
+from shared.tables import BatchRow, JobRow
 from tests import processes
 from tests.faults.evidence import Evidence, JobsLost, Report
 from tests.faults.language_model import LanguageModel
@@ -39,7 +40,7 @@ class Room:
     redis: Redis
     language_model: LanguageModel
     sabotage: Path
-    long: bool  # at least 200 jobs a fault, and 20 kills
+    long: bool  # at least 200 jobs a fault, and 20 kills of each process
     people: People
     reports: list[Report] = field(default_factory=list)
 
@@ -49,9 +50,14 @@ class Room:
         return 200 if self.long else 20
 
     @property
-    def times(self) -> int:
-        """How often a process is killed."""
+    def kills(self) -> int:
+        """How often each process is killed."""
         return 20 if self.long else 1
+
+    @property
+    def times(self) -> int:
+        """How often any other fault happens."""
+        return 5 if self.long else 1
 
     @contextmanager
     def met(self, fault: str, *, archives: bool = True, times: int = 1) -> Iterator["Meeting"]:
@@ -99,6 +105,12 @@ class Room:
     def ids(self, work: Work) -> list[str]:
         """Of the jobs so far."""
         return list(self.db.read(lambda s: s.scalars(select(JobRow.id).where(JobRow.id > work.since)).all()))
+
+    def unsettled(self, work: Work) -> list[str]:
+        """Ids of the work's jobs and batches that have not ended."""
+        jobs = select(JobRow.id).where(JobRow.id > work.since, JobRow.status.not_in(TERMINAL))
+        batches = select(BatchRow.id).where(BatchRow.id > work.since, BatchRow.completed_at.is_(None))
+        return self.db.read(lambda s: [*s.scalars(jobs), *s.scalars(batches)])
 
     def await_health(self) -> None:
         """Every part is there again, without a hand. Raises: TimeoutError"""
@@ -152,9 +164,9 @@ class Meeting:
     def _settle(self) -> None:
         """A batch ends a moment after its last job. Raises: JobsLost"""
         try:
-            self.room.until(lambda: not self.so_far().unsettled())
+            self.room.until(lambda: not self.room.unsettled(self.work))
         except TimeoutError as error:
-            raise JobsLost(f"never ended: {self.so_far().unsettled()}") from error
+            raise JobsLost(f"never ended: {self.room.unsettled(self.work)}") from error
 
     @property
     def outcomes(self) -> dict[str, int]:
