@@ -29,6 +29,7 @@ from deploy.audit import OWN, pinned
 from shared.settings import ROOT
 
 PINS = ROOT / "requirements.txt"
+BARE = ROOT / "deploy/without_dependencies.txt"
 FOLDER = ROOT / "deploy/images"
 INDEX = "https://pypi.org/simple"
 VERSIONS = (11, 12)  # of Python 3
@@ -56,11 +57,11 @@ HEADER = """\
 def main() -> None:
     parser = argparse.ArgumentParser(prog="deploy.hashes", description=__doc__.splitlines()[0])
     parser.add_argument("--index", default=INDEX, help=f"a package index (PEP 503); default: {INDEX}")
-    pins = pinned([PINS])
+    pins = pinned([PINS, BARE])
     found = looked_up(pins, parser.parse_args().index)
     if missing := [f"{name}=={pins[name]}" for name, known in found.items() if not known]:
         sys.exit(f"The index has no hashes of {', '.join(missing)}.")
-    for file, names in files(set(pins)).items():
+    for file, names in files(set(pinned([PINS]))).items():
         (FOLDER / file).write_text(written(names, pins, found), encoding="utf-8")
         print(f"{file}: {len(names)} packages")
 
@@ -74,6 +75,7 @@ def files(pins: set[str]) -> dict[str, set[str]]:
         "api.hashes.txt": api,
         "worker.hashes.txt": worker - api - torch,
         "torch.hashes.txt": torch,
+        "bare.hashes.txt": {one.name for one in roots(FOLDER / "bare.txt")},
     }
 
 

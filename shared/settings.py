@@ -255,6 +255,9 @@ class Settings:
         high=2**22,
     )
     answer_threads: int = setting(16, "Answers that an answer worker writes at once", low=1, high=512)
+    embeddings: Literal["on", "off"] = setting(
+        "on", "Whether English questions find texts by their meaning, too; off: by their words alone"
+    )
 
     # Traces
     otel_endpoint: str = setting(

@@ -48,6 +48,7 @@ BY_CONTENT = {
     "GET /v1/batches": [400],
     "GET /v1/batches/{batch_id}/rejected": [400],
     "POST /v1/jobs/{job_id}/review": [400],  # which labels a pipeline has
+    "POST /v1/requeue": [400],  # which moment was within the last 24 hours
     "POST /v1/jobs": [400, 413, 415, 422],
     "POST /v1/batches": [400, 411, 413, 415, 422],
     "PATCH /v1/uploads/{upload_id}": [400, 413, 415, 423, 460],
@@ -178,7 +179,7 @@ def fuzz(app: Flask, key: str, cases: int, *, start: int = 0) -> Report:
     report, things = Report(f"http://127.0.0.1:{server.port}"), Things(app.extensions["medq"])
     schema = schemathesis.openapi.from_url(f"{report.url}/openapi.json", config=_config())
     operations = [result.ok() for result in schema.get_all_operations()]
-    each = max(2, cases // len(operations))
+    each = max(2, -(-cases // len(operations)))
     send = _sender(report, things, key)
     for operation in operations:
         _run(operation, each - each // 4, GenerationMode.POSITIVE, start, send)

@@ -20,6 +20,7 @@ from shared.steps import step
 from shared.tables import JobRow
 from workers import checks
 from workers.attempt import Found
+from workers.encoder import Encoder
 from workers.knowledge import measured_labels, names_of, retrieve
 from workers.llm import Completion, LanguageModel
 from workers.meter import Meter
@@ -113,11 +114,15 @@ class AnswerStage:
         shelf: Shelf | None = None,
         before: Callable[[JobRow], Thread | None] = lambda _: None,
         meter: Meter | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
-        """`before` finds the thread that a message stands in; `meter` counts what owners' calls cost."""
+        """`before` finds the thread that a message stands in; `meter` counts what owners' calls cost.
+
+        With an `encoder` our own texts are found by their meaning, too.
+        """
         self._shelf, self._before, self._meter = shelf, before, meter
         self._model, self._max_attempts, self._hints = model, max_attempts, hints
-        self._longest_wait_s = longest_wait_s
+        self._longest_wait_s, self._encoder = longest_wait_s, encoder
 
     def begin(self, job: JobRow, lost: Callable[[], bool]) -> Callable[[], Found]:
         return lambda: self._answer(job, lost)
@@ -129,24 +134,25 @@ class AnswerStage:
     def _answer(self, job: JobRow, lost: Callable[[], bool]) -> Found:
         case = case_of(job, self._shelf, self._before(job))
         prompt = build_prompt(_without_names(case), lowest=floor(case))
+        by_reference = partial(reference_answer, case, prompt, encoder=self._encoder)
         if self._model is None:
-            return _found(job, reference_answer(case, prompt))
+            return _found(job, by_reference())
         if reason := unasked(job, case) or self._used_up(job):
-            return _found(job, reference_answer(case, prompt, reason))
+            return _found(job, by_reference(reason))
         try:
             answer = ask(self._model, case, prompt, lost, partial(self._count, job))
         except ModelsAway as error:
             if _waited_s(job) < self._longest_wait_s:
                 raise
-            answer = reference_answer(case, prompt, error.detail)
+            answer = by_reference(error.detail)
         except LanguageModelUnavailable as error:
             if job.failures + 1 < self._max_attempts:
                 raise
-            answer = reference_answer(case, prompt, error.detail)
+            answer = by_reference(error.detail)
         except AnswerRejected as error:
-            answer = reference_answer(case, prompt, error.detail)
+            answer = by_reference(error.detail)
         except Withheld as withheld:
-            answer = reference_answer(case, prompt, str(withheld), withheld.outcomes)
+            answer = by_reference(str(withheld), withheld.outcomes)
         if answer.source == "reference":
             log.warning("answered_by_reference", job_id=job.id, detail=answer.refused_reason)
             return _found(job, answer, without_model=True)

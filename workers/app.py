@@ -2,6 +2,9 @@
 
 Weights load and warm up here, before Celery starts: Celery swallows what its signal handlers raise,
 and a worker that serves without its model is worse than one that does not start.
+
+What only one role needs is imported in that role: the sweeper starts without OpenAI's types, which take longer to
+import than all the rest, and no role but `vision` loads torch.
 """
 
 import argparse
@@ -28,18 +31,13 @@ from shared.settings import Settings
 from shared.storage import Storage, storage_of
 from shared.totals import Teller
 from shared.traces import Traces
-from workers.answer import AnswerStage
-from workers.archive import Archives
 from workers.artifacts import forget
 from workers.attempt import Attempts, Stage, no_late
 from workers.beside import Beside
 from workers.consume import consume
+from workers.encoder import find_encoder
 from workers.memory import keep_memory
-from workers.meter import Meter
-from workers.providers import make_providers
-from workers.red_flags import load
 from workers.refill import Refiller
-from workers.shelf import Shelf
 from workers.sweeper import Sweeper
 
 if TYPE_CHECKING:
@@ -68,7 +66,6 @@ def main() -> None:
 
 def vision(settings: Settings) -> None:
     """One process per device."""
-    # Here, since the other roles need no torch: without it they start in a second, in a tenth of the memory.
     import torch
 
     from workers.explain import ExplainStage
@@ -96,18 +93,26 @@ def vision(settings: Settings) -> None:
 
 def answer(settings: Settings) -> None:
     """Threads that each hold one answer."""
+    from workers.answer import AnswerStage
+    from workers.meter import Meter
+    from workers.providers import make_providers
+    from workers.red_flags import load
+    from workers.shelf import Shelf
+
     load()  # red flags: broken rules stop the start, not the first job
     figures = Figures()
     model = make_providers(settings, figures)
+    encoder = find_encoder(settings.embeddings == "on")
     db = connect(settings.sqlalchemy_url)
     stage = AnswerStage(
         model,
         settings.max_attempts,
         Hints(settings),
         settings.answer_wait_s,
-        shelf=Shelf(db),
+        shelf=Shelf(db, encoder),
         before=partial(messages.before, db),
         meter=Meter(db, settings.owner_tokens_a_month),
+        encoder=encoder,
     )
     queues = [queue_name("answer", "all", lane) for lane in LANES]
     serve(stage, queues, settings.answer_threads, settings, figures)
@@ -116,6 +121,8 @@ def answer(settings: Settings) -> None:
 
 def archive(settings: Settings) -> None:
     """Threads that each read one archive; at SIGTERM each stops at its next checkpoint."""
+    from workers.archive import Archives
+
     db, dispatcher, hints = (
         connect(settings.sqlalchemy_url, pool_size=8),
         Dispatcher(settings),

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from functools import cache
 
 from shared.catalog import PIPELINES, Lang
+from workers.encoder import Encoder
 from workers.knowledge import WORTH_READING, Passage, library, passages
 from workers.prompt import Case
 from workers.ranking import Index, takes_up
@@ -13,7 +14,7 @@ from workers.urgency import URGENCIES, deciding_label, level, measured
 QUOTED = 2  # passages; more would bury what to do
 
 
-def nearest(case: Case, said: Collection[str]) -> list[Passage]:
+def nearest(case: Case, said: Collection[str], encoder: Encoder | None = None) -> list[Passage]:
     """Passages of this case that come near to its question, best first, without those `said` already.
 
     Of our own only those about a label that is as urgent as the one that decides: what is harmless about another
@@ -25,13 +26,13 @@ def nearest(case: Case, said: Collection[str]) -> list[Passage]:
     wanted = {
         passage.id for passage in case.passages if passage.id not in said and _may_be_quoted(passage, case)
     }
-    ours = index(case.pipeline, case.lang).nearest(
+    ours = index(case.pipeline, case.lang, encoder).nearest(
         question, limit=1, keep=lambda passage: passage.id in wanted
     )
     added = [
         passage
         for passage in case.passages
-        if passage.added and passage.id in wanted and takes_up(question, passage, case.lang)
+        if passage.added and passage.id in wanted and takes_up(question, passage, case.lang, encoder)
     ]
     return [*ours, *added][:QUOTED]
 
@@ -54,7 +55,8 @@ def _likely(label: str, case: Case) -> bool:
 
 
 @cache
-def index(pipeline: str, lang: Lang) -> Index:
+def index(pipeline: str, lang: Lang, encoder: Encoder | None = None) -> Index:
     """All of our own passages of a pipeline in a language."""
     texts = (library().get((pipeline, label.code)) for label in PIPELINES[pipeline].labels)
-    return Index([passage for text in texts if text for passage in passages(pipeline, text, lang)], lang)
+    ours = [passage for text in texts if text for passage in passages(pipeline, text, lang)]
+    return Index(ours, lang, encoder)

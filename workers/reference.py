@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from shared.catalog import PIPELINES
 from shared.schemas import Answer, Check, Citation, Finding, PromptUsed, TokenUsage
+from workers.encoder import Encoder
 from workers.knowledge import WORTH_READING, Passage
 from workers.label_texts import Topic
 from workers.llm import Completion
@@ -32,14 +33,19 @@ OTHERS_SHOWN = 2
 
 
 def reference_answer(
-    case: Case, prompt: Prompt, reason: str | None = None, checks: Sequence[Check] = ()
+    case: Case,
+    prompt: Prompt,
+    reason: str | None = None,
+    checks: Sequence[Check] = (),
+    encoder: Encoder | None = None,
 ) -> Answer:
     """The answer without a language model: findings in words, quotes from our texts, what to do next.
 
     `reason` says why a language model's answer, or its call, was not used, and `checks` what it failed.
+    With an `encoder` what comes near to the question is found by its meaning, too.
     """
     quotes = [] if case.thread is not None else _quotes(case)
-    near = [] if refused(case) else nearest(case, {quote.id for quote in quotes})
+    near = [] if refused(case) else nearest(case, {quote.id for quote in quotes}, encoder)
     paragraphs = _first(case, quotes, near) if case.thread is None else _again(case, near)
     return Answer(
         text="\n\n".join(paragraph for paragraph in paragraphs if paragraph),

@@ -5,7 +5,6 @@ as long as another thread is busy with a message: measured on 2 cores from messa
 reached 0.69 of a raw loop with torch and 1.08 with OpenVINO.
 """
 
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from shared.cards import ModelCard, Preprocess
 from shared.networks import Network, for_inference
 from shared.preprocess import normalise
+from workers.openvino_import import import_openvino
 
 # How far logits may be from the reference's: a probability moves by a quarter of this at most.
 TOLERANCE = 1e-4
@@ -46,7 +46,7 @@ def openvino_runtime(network: Network, card: ModelCard, threads: int) -> Runtime
 
     Raises: RuntimeError if OpenVINO has no counterpart of an operation
     """
-    openvino = _import_openvino()
+    openvino = import_openvino()
     with warnings.catch_warnings():
         # That mean and std become constants is meant, and that tracing is on its way out of torch is known:
         # OpenVINO takes four times as long over what is to replace it.
@@ -81,18 +81,6 @@ def _traced(network: Network, preprocess: Preprocess) -> torch.jit.ScriptModule:
     pictures = torch.zeros((2, preprocess.size_px, preprocess.size_px, 3), dtype=torch.uint8)
     with torch.no_grad():
         return torch.jit.freeze(torch.jit.trace(module, pictures, check_trace=False))  # type: ignore[no-any-return,no-untyped-call]
-
-
-def _import_openvino() -> Any:
-    """Not at the top, since a worker with a GPU needs none.
-
-    OpenVINO tells Google Analytics that it was imported, and of every conversion, unless the user has run a
-    program of theirs that forbids it, or this package is missing. Nothing may go out from here.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
 
 
 def _converted(traced: torch.jit.ScriptModule, size_px: int) -> Any:

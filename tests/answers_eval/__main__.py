@@ -32,6 +32,7 @@ from tests.answers_eval import scorer
 from tests.answers_eval.replies import good, lines, planted
 from tests.workers.cases import CASES, job
 from workers.answer import AnswerStage
+from workers.encoder import find_encoder
 from workers.llm import Completion, LanguageModel, OnDelta, ShouldStop
 from workers.phrases import PHRASES
 from workers.prompt import Prompt
@@ -105,7 +106,8 @@ def asked(
 
     Whoever stops listening ends the calls that are under way.
     """
-    stage, over = AnswerStage(model, max_attempts=1), threading.Event()
+    encoder = find_encoder(Settings.from_env().embeddings == "on")
+    stage, over = AnswerStage(model, max_attempts=1, encoder=encoder), threading.Event()
 
     def one(row: dict[str, Any]) -> dict[str, Any]:
         if isinstance(model, Unreliable):

@@ -204,6 +204,15 @@ def test_a_search_looks_at_few_jobs_at_a_time_and_goes_on(
 
 
 @ONE_DATABASE
+def test_an_empty_filter_counts_as_none_and_the_document_says_so(client: FlaskClient) -> None:
+    job_id = submitted(client)["id"]
+    document = client.get("/openapi.json").get_json()["paths"]["/v1/jobs"]["get"]["parameters"]
+    names = [one["name"] for one in document if one["allowEmptyValue"]]
+    assert set(names) >= {"cursor", "limit", "status", "created_after"}
+    listed = client.get("/v1/jobs", query_string=dict.fromkeys(names, "")).get_json()
+    assert [job["id"] for job in listed["items"]] == [job_id]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

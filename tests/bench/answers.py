@@ -16,7 +16,7 @@ from rich.console import Console
 from sqlalchemy import func, select, update
 
 from migrations import upgrade
-from shared import jobs, messages
+from shared import jobs, messages, texts
 from shared.database import Database, connect
 from shared.ids import new_id
 from shared.job_types import NewJob
@@ -24,12 +24,15 @@ from shared.lifecycle import TERMINAL
 from shared.queue import Dispatcher, Hints
 from shared.settings import Settings
 from shared.tables import JobRow
+from shared.text_files import NewText
 from tests.bench.archive import high_water
 from tests.bench.vision import await_line, process
+from tests.retrieval.asked import leaflets
 from tests.servers import Redis
 from tests.workers.cases import CASES
 from workers.answer import AnswerStage, case_of
 from workers.attempt import Attempts
+from workers.encoder import find_encoder
 from workers.llm import OpenAICompatible
 from workers.meter import Meter
 from workers.prompt import Prompt, build_prompt
@@ -41,6 +44,7 @@ from workers.urgency import floor
 
 ROUNDS = 200
 CROWD = 256
+READ_S = 60.0  # the longest that 44 passages may take
 CROWD_S = 300.0  # a worker that has not answered the crowd by then has failed
 QUESTION = "Will it become cancer?"
 
@@ -140,13 +144,18 @@ def opened(settings: Settings, url: str) -> Iterator[Bench]:
         closing.callback(db.close)
         dispatcher, heard = Dispatcher(settings), Heard(settings)
         refiller = Refiller(db, dispatcher, heard, settings)
+        encoder = find_encoder(settings.embeddings == "on")
+        shelf = Shelf(db, encoder)
+        if not shelf.wait(READ_S):
+            raise RuntimeError(f"the added texts were not read after {READ_S:.0f} s")
         stage = AnswerStage(
             make_providers(settings),
             settings.max_attempts,
             heard,
-            shelf=Shelf(db),
+            shelf=shelf,
             before=partial(messages.before, db),
             meter=Meter(db, 0),
+            encoder=encoder,
         )
         attempts = Attempts(stage, db, dispatcher, heard, settings, refiller)
         closing.callback(refiller.close)
@@ -157,14 +166,14 @@ def opened(settings: Settings, url: str) -> Iterator[Bench]:
         model.close()
 
 
-def overhead(console: Console, settings: Settings) -> None:
+def overhead(console: Console, settings: Settings, of: str) -> None:
     """Rounds are interleaved, since the machine's speed drifts; differences are taken within a round."""
     with scripted(1) as url, opened(with_model(settings, url), url) as bench:
         ids = waiting_jobs(bench.db, ROUNDS + 10)
         rounds = [bench.round(job_id) for job_id in ids][
             10:
         ]  # the first ones load what the others find loaded
-    console.print(f"[bold]Answer stage over a bare streaming call[/bold], ms, {ROUNDS} rounds")
+    console.print(f"[bold]Answer stage over a bare streaming call[/bold], {of}, ms, {ROUNDS} rounds")
     line(console, "bare call", [row["bare"] for row in rounds])
     for name, text in (
         ("client", "added by our client"),
@@ -174,6 +183,20 @@ def overhead(console: Console, settings: Settings) -> None:
         line(console, text, [row[name] - row["bare"] for row in rounds])
     line(console, "a token, written to handed on", [row["token"] for row in rounds])
     line(console, "a reply's end to its first words shown", [row["words"] for row in rounds])
+
+
+def add_leaflets(settings: Settings) -> None:
+    """Those of tests/retrieval, as an operator would."""
+    db = connect(settings.sqlalchemy_url)
+    rows = [(passage, passage.sources[0]) for passage in leaflets()]
+    texts.add(
+        db,
+        [
+            NewText(f"{one.id}.md", "0" * 64, one.title, source.publisher, None, one.date, "en", (one.text,))
+            for one, source in rows
+        ],
+    )
+    db.close()
 
 
 def line(console: Console, name: str, values: list[float]) -> None:
@@ -229,7 +252,10 @@ def bench(console: Console, scratch: Path) -> None:
     settings = replace(Settings(), data_dir=str(scratch), broker_url=server.url)
     upgrade(settings.sqlalchemy_url)
     try:
-        overhead(console, settings)
+        overhead(console, settings, "no added texts")
+        add_leaflets(settings)
+        overhead(console, settings, "44 added passages, English, by words and meaning")
+        overhead(console, replace(settings, embeddings="off"), "the same by words alone")
         crowd(console, settings)
     finally:
         server.close()

@@ -7,7 +7,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from deploy.audit import pinned
-from deploy.hashes import FOLDER, PINS, along, files, hashes, read, roots, usable, written
+from deploy.hashes import BARE, FOLDER, PINS, along, files, hashes, read, roots, usable, written
 from tests.deploy.test_images import DOCKERFILE
 
 ALL = pinned([PINS])
@@ -37,11 +37,20 @@ def test_each_image_has_all_that_its_packages_need_and_nothing_twice() -> None:
     assert {"torch", "torchvision", "triton"} <= set(held[1])
 
 
+def test_what_is_installed_without_its_dependencies_has_its_hashes_in_a_file_of_its_own() -> None:
+    """pip would find the others incomplete, and the images ask it whether they are."""
+    found = {name: (version, digests) for name, version, digests in read(FOLDER / "bare.hashes.txt")}
+    assert set(found) == {one.name for one in roots(FOLDER / "bare.txt")} <= set(pinned([BARE]))
+    for name, (version, digests) in found.items():
+        assert version == pinned([BARE])[name]
+        assert digests
+
+
 def test_images_install_by_hashes_alone() -> None:
     """But for torch of another index than PyPI's, whose files are others."""
-    installs = re.findall(r"pip install ([^&;\\]+)", DOCKERFILE)
+    installs = re.findall(r"pip install ([^&;\\\n]+)", DOCKERFILE)
     assert {words.split()[-1] for words in installs} == {
-        "api.hashes.txt", "torch.hashes.txt", "torch.txt", "worker.hashes.txt"
+        "api.hashes.txt", "bare.hashes.txt", "torch.hashes.txt", "torch.txt", "worker.hashes.txt"
     }  # fmt: skip
     assert all("--require-hashes" in words for words in installs if words.split()[-1] != "torch.txt")
 

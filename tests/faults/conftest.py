@@ -80,11 +80,13 @@ def opened(
         if rabbit:
             settings = replace(settings, broker_url=rabbit.url, redis_url=redis.tcp_url)
         system = stack.enter_context(running(settings, start_s=300))
+        people = People(system.url)
+        stack.callback(people.close)
         db = connect(settings.sqlalchemy_url)
         stack.callback(db.close)
         room = Room(
             system, settings, db, mariadb, redis, language_model, sabotage,
-            long=long, people=People(system.url), rabbit=rabbit, reports=config.stash.setdefault(REPORTS, []),
+            long=long, people=people, rabbit=rabbit, reports=config.stash.setdefault(REPORTS, []),
         )  # fmt: skip
         yield room
 

@@ -8,8 +8,8 @@ from sqlalchemy import select
 
 from shared.database import Database
 from shared.errors import LanguageModelUnavailable, ModelsAway
-from shared.lifecycle import TERMINAL, Event
-from shared.tables import AttemptRow, BatchRow, JobRow
+from shared.lifecycle import Event
+from shared.tables import AttemptRow, JobRow
 from tests.faults.people import Work
 
 AWAY = (LanguageModelUnavailable.slug, ModelsAway.slug)
@@ -37,7 +37,6 @@ class Report:
 class Evidence:
     jobs: dict[str, list[JobRow]]  # by name
     attempts: dict[str, list[AttemptRow]]
-    batches: list[BatchRow]
 
     @classmethod
     def of(cls, db: Database, work: Work) -> "Evidence":
@@ -52,8 +51,7 @@ class Evidence:
         ):
             if one.job_id in names:  # else its job came after the first look
                 attempts[names[one.job_id]].append(one)
-        batches = db.read(lambda s: s.scalars(select(BatchRow).where(BatchRow.id > work.since)).all())
-        return cls(jobs, attempts, list(batches))
+        return cls(jobs, attempts)
 
     def lost(self, work: Work, failing: frozenset[str] = frozenset()) -> list[str]:
         """Names that were accepted and did not come to the end that they should."""
@@ -85,11 +83,6 @@ class Evidence:
     def tried(self, name: str) -> list[AttemptRow]:
         """The attempts at a job but for those that a busy machine's language model kept waiting for too long."""
         return [one for one in self.attempts[name] if one.error not in AWAY]
-
-    def unsettled(self) -> list[str]:
-        """Jobs and batches that have not ended."""
-        jobs = [name for name, rows in self.jobs.items() if any(row.status not in TERMINAL for row in rows)]
-        return jobs + [row.id for row in self.batches if row.completed_at is None]
 
     def asked_too_often(self, calls: Counter[str]) -> list[str]:
         """Names of which the language model heard more often than there were attempts at an answer."""

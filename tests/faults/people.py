@@ -30,7 +30,6 @@ class Work:
     name: str
     since: str = field(default_factory=new_id)  # ids of its jobs are larger
     accepted: set[str] = field(default_factory=set)
-    batches: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
     _numbers: Iterator[int] = field(default_factory=count)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -48,7 +47,11 @@ class People:
     """All that is known of the system here is its URL."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        # One for all: each new one would read every certificate authority that it may trust.
+        self._http = httpx.Client(base_url=url, timeout=30)
+
+    def close(self) -> None:
+        self._http.close()
 
     @contextmanager
     def at_work(self, work: Work, least: int, *, archives: bool = True) -> Iterator[None]:
@@ -98,20 +101,17 @@ class People:
         names = [f"{work.new_name()}e" for _ in range(ENTRIES)]
         batch = self.accepted("/v1/batches", {}, {"archive": ("study.zip", study(names))})
         work.promised(names)
-        work.batches.append(batch["id"])
         return self.ended(batch["urls"]["self"])
 
     def accepted(self, path: str, data: dict[str, str], files: dict[str, Any]) -> dict[str, Any]:
         """What the server made of a request that is repeated under one key until it is accepted."""
         headers = {"Idempotency-Key": new_id()}
-        return self._insist(
-            lambda: httpx.post(self.url + path, data=data, files=files, headers=headers, timeout=30)
-        )
+        return self._insist(lambda: self._http.post(path, data=data, files=files, headers=headers))
 
     def ended(self, path: str) -> dict[str, Any]:
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
-            found = self._insist(lambda: httpx.get(f"{self.url}{path}?wait=5", timeout=30))
+            found = self._insist(lambda: self._http.get(path, params={"wait": 5}))
             if found["completed_at"]:
                 return found
         raise TimeoutError(f"{path} did not end within {PATIENCE_S:.0f} s")

@@ -15,10 +15,10 @@ from sqlalchemy import select
 from deploy.run import System
 from shared.catalog import PIPELINES
 from shared.database import Database
-from shared.lifecycle import Status
+from shared.lifecycle import TERMINAL, Status
 from shared.queue import Dispatcher
 from shared.settings import Settings
-from shared.tables import JobRow
+from shared.tables import BatchRow, JobRow
 from tests import processes
 from tests.faults.evidence import Evidence, JobsLost, Report
 from tests.faults.language_model import LanguageModel
@@ -44,7 +44,7 @@ class Room:
     redis: Redis
     language_model: LanguageModel
     sabotage: Path
-    long: bool  # at least 200 jobs a fault, and 20 kills
+    long: bool  # at least 200 jobs a fault, and 20 kills of each process
     people: People
     rabbit: Rabbit | None = None
     reports: list[Report] = field(default_factory=list)
@@ -64,9 +64,14 @@ class Room:
         return 200 if self.long else 20
 
     @property
-    def times(self) -> int:
-        """How often a process is killed."""
+    def kills(self) -> int:
+        """How often each process is killed."""
         return 20 if self.long else 1
+
+    @property
+    def times(self) -> int:
+        """How often any other fault happens."""
+        return 5 if self.long else 1
 
     @contextmanager
     def met(self, fault: str, *, archives: bool = True, times: int = 1) -> Iterator["Meeting"]:
@@ -141,6 +146,12 @@ class Room:
         dispatcher.close()
         return sum(sent)
 
+    def unsettled(self, work: Work) -> list[str]:
+        """Ids of the work's jobs and batches that have not ended."""
+        jobs = select(JobRow.id).where(JobRow.id > work.since, JobRow.status.not_in(TERMINAL))
+        batches = select(BatchRow.id).where(BatchRow.id > work.since, BatchRow.completed_at.is_(None))
+        return self.db.read(lambda s: [*s.scalars(jobs), *s.scalars(batches)])
+
     def await_health(self) -> None:
         """Every part is there again, without a hand. Raises: TimeoutError"""
         until = time.monotonic() + PATIENCE_S
@@ -193,9 +204,9 @@ class Meeting:
     def _settle(self) -> None:
         """A batch ends a moment after its last job. Raises: JobsLost"""
         try:
-            self.room.until(lambda: not self.so_far().unsettled())
+            self.room.until(lambda: not self.room.unsettled(self.work))
         except TimeoutError as error:
-            raise JobsLost(f"never ended: {self.so_far().unsettled()}") from error
+            raise JobsLost(f"never ended: {self.room.unsettled(self.work)}") from error
 
     @property
     def outcomes(self) -> dict[str, int]:

@@ -32,7 +32,6 @@ def whole_room(rabbit_room: Room) -> Iterator[Room]:
 
 
 test_broker_killed = test_broker.test_broker_killed
-test_broker_is_back_before_a_worker_looks = test_broker.test_broker_is_back_before_a_worker_looks
 test_broker_frozen = test_broker.test_broker_frozen
 test_messages_come_twice_and_out_of_order = test_broker.test_messages_come_twice_and_out_of_order
 test_messages_of_unknown_jobs = test_broker.test_messages_of_unknown_jobs

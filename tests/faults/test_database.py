@@ -28,7 +28,7 @@ def test_deadlocks(room: Room) -> None:
     """Somebody locks jobs against the order of everybody else: statements are chosen as victims, and run again."""
     over = threading.Event()
     with room.met("deadlocks") as meeting:
-        enough = grown(lambda: status(room.mariadb, "Innodb_deadlocks"), 100 if room.long else 2)
+        enough = grown(lambda: status(room.mariadb, "Innodb_deadlocks"), 20 if room.long else 2)
         rivals = [
             threading.Thread(target=lock_backwards, args=(room, meeting.work, over, seed))
             for seed in range(3)

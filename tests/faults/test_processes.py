@@ -16,8 +16,8 @@ def test_sigkill(room: Room, role: str) -> None:
     """Wherever it is in its work; the process manager starts it again."""
     rng = random.Random(role)
     room.sabotaged("slow", 0.05)  # so that a kill finds somebody at work
-    with room.met(f"SIGKILL of {role}", times=room.times) as meeting:
-        for _ in range(room.times):
+    with room.met(f"SIGKILL of {role}", times=room.kills) as meeting:
+        for _ in range(room.kills):
             room.pause(rng.uniform(0, PAUSE_S))
             room.kill(role)
             meeting.recovered()

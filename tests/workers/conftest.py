@@ -17,6 +17,7 @@ from shared.storage import Storage, storage_of
 from shared.tables import BatchRow, JobRow, RejectedRow
 from tests.tiny import tiny_model
 from workers.archive import Archives
+from workers.encoder import Encoder, find_encoder
 from workers.refill import Refiller
 
 
@@ -52,6 +53,14 @@ class Desk:
 
     def problems(self, batch_id: str) -> dict[str, str]:
         return {row.name: row.slug for row in self.rejected(batch_id)}
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    """The real one: it loads in half a second."""
+    found = find_encoder(True)
+    assert found
+    return found
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.catalog import LANGUAGES, Lang
+from workers.encoder import Encoder
 from workers.knowledge import Passage, Quote
 from workers.label_texts import Source
-from workers.ranking import Index, words
+from workers.ranking import Index, fused, takes_up, words
 
 TEXTS: dict[Lang, list[str]] = {
     "en": [
@@ -96,3 +97,46 @@ def test_threads_do_not_stem_each_others_words() -> None:
     alone = [words(text, "en") for text in spoken]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda text: words(text, "en"), spoken)) == alone
+
+
+@pytest.mark.parametrize(
+    ("by_words", "by_meaning", "both"),
+    [
+        ([], [], []),
+        ([1, 2], [], [1, 2]),
+        ([], [2, 1], [2, 1]),
+        ([0], [1], [1, 0]),  # meaning weighs more
+        ([0, 1], [2, 1], [1, 2, 0]),  # what both find comes first
+    ],
+)
+def test_two_rankings_become_one(by_words: list[int], by_meaning: list[int], both: list[int]) -> None:
+    assert fused(by_words, by_meaning) == both
+
+
+def test_english_is_found_by_its_meaning_and_other_languages_by_their_words(encoder: Encoder) -> None:
+    asked = {
+        "en": "What does it cost to leave my car at the hospital?",
+        "fr": "Où laisser ma voiture ?",
+        "ko": "차를 어디에 세우나요?",
+    }
+    for lang, question in asked.items():
+        passages = [passage(i, text) for i, text in enumerate(TEXTS[lang])]
+        assert found(lang, question) == []
+        assert [one.id[-1] for one in Index(passages, lang, encoder).nearest(question)] == ["0"][
+            : lang == "en"
+        ]
+        assert takes_up(question, passages[0], lang, encoder) is (lang == "en")
+
+
+def test_what_is_not_kept_is_not_found_by_its_meaning(encoder: Encoder) -> None:
+    known = Index([passage(i, text) for i, text in enumerate(TEXTS["en"])], "en", encoder)
+    asked = "What does it cost to leave my car at the hospital?"
+    assert known.nearest(asked, keep=lambda one: not one.id.endswith("0")) == []
+    assert known.nearest(asked, keep=lambda one: False) == []
+
+
+@pytest.mark.parametrize("question", ["", "   ", "?", "What is the capital of Australia?"])
+def test_what_means_nothing_here_finds_nothing(encoder: Encoder, question: str) -> None:
+    known = Index([passage(i, text) for i, text in enumerate(TEXTS["en"])], "en", encoder)
+    assert known.nearest(question) == []
+    assert not takes_up(question, passage(0, TEXTS["en"][0]), "en", encoder)

@@ -1,6 +1,7 @@
 """The texts of an operator as workers see them: at once when they are asked to, in the reader's language."""
 
 import json
+import threading
 
 import pytest
 
@@ -10,7 +11,9 @@ from shared.text_files import parse
 from tests.answers_eval.replies import good
 from tests.workers.cases import case, job
 from workers import checks
-from workers.answer import case_of
+from workers.answer import AnswerStage, case_of
+from workers.encoder import Encoder
+from workers.minilm import Vector
 from workers.prompt import build_prompt
 from workers.reference import reference_answer
 from workers.reply import parse as parse_reply
@@ -130,3 +133,65 @@ def test_ours_that_answers_the_question_is_quoted() -> None:
     one = case("mel_clear", "en", "Which colours and edges are a sign?")
     said = reference_answer(one, build_prompt(one))
     assert "skin/mel/looks" in {cited.id for cited in said.citations}
+
+
+UNWORDED = "How many days until I hear about the excised moles?"  # shares one word with the leaflet, which is not enough
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_question_in_other_words_finds_a_text_by_its_meaning(database: Database, encoder: Encoder) -> None:
+    texts.add(database, [leaflet(lang) for lang in LEAFLETS])
+    by_words, shelf = Shelf(database), Shelf(database, encoder)
+    assert shelf.wait(60)
+    assert by_words.nearest(UNWORDED, [], "en") == []
+    (found,) = shelf.nearest(UNWORDED, [], "en")
+    assert found.text == LEAFLETS["en"]
+    assert shelf.nearest(UNWORDED, [], "fr") == shelf.nearest(UNWORDED, [], "ko") == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_it_is_quoted_without_a_model_too(database: Database, encoder: Encoder) -> None:
+    texts.add(database, [leaflet("en")])
+    shelf = Shelf(database, encoder)
+    assert shelf.wait(60)
+    row = job("nv_clear", "en", UNWORDED)
+    said = [
+        AnswerStage(None, 1, shelf=shelf, encoder=one).begin(row, lambda: False)().values["answer"]["text"]
+        for one in (encoder, None)
+    ]
+    assert [LEAFLETS["en"] in text for text in said] == [True, False]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_removed_text_is_not_found_by_its_meaning(database: Database, encoder: Encoder) -> None:
+    added = texts.add(database, [leaflet("en")])
+    shelf = Shelf(database, encoder, fresh_s=0)
+    assert shelf.wait(60)
+    texts.remove(database, added[0].id)
+    assert shelf.nearest(UNWORDED, [], "en") == []
+
+
+class Slow:
+    """An encoder that reads nothing until it may."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.may, self.question = threading.Event(), encoder.question
+        self._encoder = encoder
+
+    def passage(self, text: str) -> Vector:
+        assert self.may.wait(60)
+        return self._encoder.passage(text)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_until_it_is_read_a_text_is_found_by_its_words(database: Database, encoder: Encoder) -> None:
+    (added,) = texts.add(database, [leaflet("en")])
+    slow = Slow(encoder)
+    shelf = Shelf(database, slow, fresh_s=0)  # type: ignore[arg-type]
+    assert len(shelf.nearest(QUESTIONS["en"], [], "en")) == 1
+    assert shelf.nearest(UNWORDED, [], "en") == []
+    texts.remove(database, added.id)
+    assert shelf.nearest(QUESTIONS["en"], [], "en") == []
+    slow.may.set()
+    assert shelf.wait(60)
+    assert shelf.nearest(UNWORDED, [], "en") == []  # what was read too late is not put back

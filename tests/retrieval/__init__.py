@@ -1,0 +1,1 @@
+"""What retrieval is worth: questions of patients, and the passages that answer them."""
