@@ -27,7 +27,11 @@ DATABASES = ("sqlite", "mariadb")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="tests/faults: 200 jobs a fault and 20 kills each")
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="tests/faults: 200 jobs a fault and 20 kills each; tests/api/test_sweep.py: everything into every place",
+    )
 
 
 @pytest.fixture(scope="session")
