@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
 
 from shared.cards import GradeMetrics, Interval, Metrics, SegmentMetrics
 from training import metrics
 from training.classify import labels_of
 from training.finished import Finished
+from training.kinds import objective_for
 from training.metrics import Labels, bootstrap, intervals, mask_figures
 from training.samples import Sample
 
@@ -18,22 +21,26 @@ DRAWN = ("mean_dice", "mean_iou", "thresholded_jaccard")
 
 @dataclass(frozen=True)
 class Leak:
-    """One network on the leaky split and on a grouped one."""
+    """One figure of one network, trained on the leaky split and on a grouped one."""
 
     network: str
     figure: str
     leaky: Interval
+    apart: Interval | None  # the leaky network's, on those pictures that have no sibling in `train`
     grouped: Interval
 
 
 def columns(run: Finished) -> dict[str, Interval]:
     """The figures by which runs of this kind are compared; of graders the kappa of each condition."""
-    found = run.card.metrics
+    assert run.card.metrics
+    return columns_of(run.card.metrics)
+
+
+def columns_of(found: Metrics | GradeMetrics | SegmentMetrics) -> dict[str, Interval]:
     if isinstance(found, Metrics):
         return {name: getattr(found, name) for name in NAMED}
     if isinstance(found, SegmentMetrics):
         return {name: getattr(found, name) for name in DRAWN}
-    assert isinstance(found, GradeMetrics)
     return {f"kappa {code}": one.quadratic_kappa for code, one in found.conditions.items()}
 
 
@@ -49,17 +56,31 @@ def split_of(run: Finished) -> str:
     return f"{run.config.folds} folds by group" if run.config.folds else "by group"
 
 
-def leaks_of(runs: Sequence[Finished]) -> list[Leak]:
-    """For each network that has both: the first leaky and the first grouped run."""
+def leaks_of(runs: Sequence[Finished], data: Path) -> list[Leak]:
+    """For each network that has both: the first leaky and the first grouped run.
+
+    Raises: BadData if the data is not what the leaky run was measured on
+    """
     found = []
     for network in dict.fromkeys(network_of(run) for run in runs):
         same = [run for run in runs if network_of(run) == network]
         leaky = next((run for run in same if run.config.leaky), None)
         grouped = next((run for run in same if not run.config.leaky), None)
         if leaky and grouped:
-            pairs = columns(grouped)
-            found += [Leak(network, name, one, pairs[name]) for name, one in columns(leaky).items()]
+            alone, pairs = without_siblings(leaky, leaky.samples(data)), columns(grouped)
+            found += [
+                Leak(network, name, one, alone.get(name), pairs[name]) for name, one in columns(leaky).items()
+            ]
     return found
+
+
+def without_siblings(run: Finished, samples: Sequence[Sample]) -> dict[str, Interval]:
+    """The figures by which runs are compared, of the pictures without a sibling in `train`; empty if there are none."""
+    rows = np.flatnonzero(~run.sibling).tolist()
+    if not rows:
+        return {}
+    looking = objective_for(run.head, run.card.preprocess, torch.device("cpu"))
+    return columns_of(looking.metrics(run.card, run.split, [samples[n] for n in rows], run.outcome[rows]))
 
 
 def difference(run: Finished, other: Finished, samples: Sequence[Sample]) -> dict[str, Interval] | None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from shared.cards import Architecture, Preprocess
 from shared.catalog import Pipeline
-from training.samples import BadData
+from training.samples import BadData, Dealt
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -73,7 +73,8 @@ class TrainConfig(_Settings):
     logit_adjustment: float = Field(default=0.0, ge=0)
     class_weights: Literal["none", "balanced"] = "none"
     clinical: bool = False  # also learn what age, sex and site say, on top of the finished network
-    leaky: bool = False  # only to compare with a published table: groups may stand in two splits
+    # The table's split; or, only to compare with published figures, a fifth held out by picture, which leaks, or by group.
+    dealt: Dealt = "table"
 
     loss: Literal["cross_entropy_dice", "dice", "focal"] = "cross_entropy_dice"  # of masks
     loss_weights: tuple[float, ...] = ()  # of the labels of a mask; none: all 1
@@ -90,6 +91,11 @@ class TrainConfig(_Settings):
         if self.clinical and self.folds:
             raise ValueError("clinical needs a split into train, val and test, not folds")
         return self
+
+    @property
+    def leaky(self) -> bool:
+        """Whether pictures of a group may stand in `train` and among those that are measured."""
+        return self.dealt == "fifth_by_picture"
 
     @property
     def architecture(self) -> Architecture:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from shared.cards import ModelCard, load_card
@@ -34,7 +35,12 @@ class Finished:
     groups: tuple[str, ...]
     outcome: Array  # (N, ...), as the kind of head has it
     stood: dict[str, str]  # id -> split or fold
-    leaked: float  # share of the measured pictures that have a sibling of their group in `train`
+    sibling: NDArray[np.bool_]  # (N,) whether `train` has a picture of the same group
+
+    @property
+    def leaked(self) -> float:
+        """Share of the measured pictures that have a sibling in `train`."""
+        return float(self.sibling.mean())
 
     @property
     def name(self) -> str:
@@ -94,7 +100,7 @@ def read_run(folder: Path) -> Finished:
         groups=tuple(groups),
         outcome=outcome,
         stood={row["id"]: row["split"] for row in dealt},
-        leaked=sum(group in trained for group in groups) / len(groups),
+        sibling=np.array([group in trained for group in groups]),
     )
 
 

@@ -120,6 +120,7 @@ class Trainer:
         losses: list[Tensor] = []
         self.network.train()
         hidden = not self.fabric.is_global_zero
+        began, first = time.monotonic(), self.at.step
         with Progress(*columns, transient=True, disable=hidden) as progress:
             bar = progress.add_task(title, total=self.steps, completed=self.at.step)
             while self.at.step < self.steps:
@@ -131,7 +132,9 @@ class Trainer:
                     mean = float(torch.stack(losses).mean())
                     self.at.total += mean * len(losses)
                     losses.clear()
-                    progress.update(bar, completed=self.at.step, description=f"{title} loss {mean:.3f}")
+                    rate = (self.at.step - first) * self.config.microbatch / (time.monotonic() - began)
+                    told = f"{title}, {rate:.0f} images/s, loss {mean:.3f}"
+                    progress.update(bar, completed=self.at.step, description=told)
                 if due and not last:
                     save()
 

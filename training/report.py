@@ -58,7 +58,7 @@ def page(folder: Path, data: Path, others: Sequence[Path] = (), model: Path | No
         figures_of(run, samples),
         _training(run),
         *_worst(run, samples, model or shipped(PIPELINES[run.config.pipeline])),
-        *(_comparison(run, compared, samples) if compared else ()),
+        *(_comparison(run, compared, samples, data) if compared else ()),
     ]
     return _rendered(run, sections)
 
@@ -119,13 +119,15 @@ def _worst(run: Finished, samples: Sequence[Sample], model: Path) -> list[Sectio
     return [Section("Worst cases", galleries=galleries)] if galleries else []
 
 
-def _comparison(run: Finished, others: Sequence[Finished], samples: Sequence[Sample]) -> list[Section]:
+def _comparison(
+    run: Finished, others: Sequence[Finished], samples: Sequence[Sample], data: Path
+) -> list[Section]:
     runs = [run, *others]
     sections = [Section("Compared with other runs", NOTE, tables=[_beside(runs)])]
     changes = [(other, change) for other in others if (change := difference(run, other, samples))]
     if changes:
         sections.append(_paired(run, changes))
-    if leaks := leaks_of(runs):
+    if leaks := leaks_of(runs, data):
         sections.append(_leaking(leaks))
     return sections
 
@@ -149,19 +151,20 @@ def _beside(runs: Sequence[Finished]) -> Table:
 def _leaking(leaks: Sequence[Leak]) -> Section:
     note = (
         "The same network, dealt by picture and dealt by group. The difference is not skill: siblings of what is "
-        "measured stand in train."
+        "measured stand in train. Without a sibling: the leaky network on those pictures whose group it never saw."
     )
     rows = [
         (
             leak.network,
             plain(leak.figure),
             in_words(leak.leaky),
+            in_words(leak.apart),
             in_words(leak.grouped),
             f"{leak.leaky.value - leak.grouped.value:+.3f}",
         )
         for leak in leaks
     ]
-    head = ("network", "figure", "leaky", "grouped", "difference")
+    head = ("network", "figure", "leaky", "without a sibling", "grouped", "leaky - grouped")
     return Section("What leaking is worth", note, tables=[Table(head, rows)])
 
 

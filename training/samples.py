@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from shared.catalog import Head
 from shared.images import Limits, inspect
 
 SPLITS = ("train", "val", "test")
+Dealt = Literal["table", "fifth_by_picture", "fifth_by_group"]  # by whom or how samples get their split
 UNKNOWN = -1  # a grade that nobody gave; left out of loss and figures
 SHOWN = 50  # lines of faults before the rest is only counted
 
@@ -171,15 +172,17 @@ def _unseen(samples: Sequence[Sample], head: Head) -> list[str]:
     return [label.code for position, label in enumerate(head.labels) if position not in seen]
 
 
-def faults_of(samples: Sequence[Sample], head: Head, *, leaky: bool = False) -> list[str]:
+def faults_of(samples: Sequence[Sample], head: Head, dealt: Dealt = "table") -> list[str]:
     """Everything that a table of samples shows to be wrong, before any file is read.
 
-    `leaky` admits groups in two splits and pictures that both choose and report, which only a comparison with a
-    published table may.
+    A fifth that is held out both chooses and reports, and one dealt by picture has groups on both sides, which only a
+    comparison with a published table may.
     """
-    if leaky:
-        return repeats(sample for sample in samples if sample.split != "test") + gaps(samples, head)
-    return repeats(samples) + leaks(samples) + gaps(samples, head)
+    if dealt == "table":
+        return repeats(samples) + leaks(samples) + gaps(samples, head)
+    once = [sample for sample in samples if sample.split != "test"]  # `test` is `val` again
+    leaked = [] if dealt == "fifth_by_picture" else leaks(once)
+    return repeats(once) + leaked + gaps(samples, head)
 
 
 def write_split(samples: Iterable[Sample], path: Path) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,15 @@ from training.feeding import gather, load_feed, load_held
 from training.importers import read_data
 from training.known import known_of_samples
 from training.run import Run, card_of, finish, fit, write_run
-from training.samples import SPLITS, BadData, Sample, faults_of
-from training.splitting import leaky_split
+from training.samples import SPLITS, BadData, Dealt, Sample, faults_of
+from training.splitting import fifth_by_group, leaky_split
 
 PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+DEALS: dict[Dealt, Callable[[Sequence[Sample]], list[Sample]]] = {
+    "table": list,
+    "fifth_by_picture": leaky_split,
+    "fifth_by_group": fifth_by_group,
+}
 ROOT = Path(__file__).parents[1]
 
 
@@ -101,14 +107,16 @@ def train(
 
 
 def read_samples(config: TrainConfig, data: Path) -> list[Sample]:
-    """The pipeline's samples as its importer finds them, dealt anew where the configuration says so."""
-    samples = read_data(data, PIPELINES[config.pipeline])
-    return leaky_split(samples) if config.leaky else samples
+    """The pipeline's samples as its importer finds them, dealt anew where the configuration says so.
+
+    Raises: BadData
+    """
+    return DEALS[config.dealt](read_data(data, PIPELINES[config.pipeline]))
 
 
 def _split(run: Run, samples: list[Sample], out: Path, started: float) -> ModelCard:
     """One run over the table's split."""
-    faults = faults_of(samples, run.head, leaky=run.config.leaky)
+    faults = faults_of(samples, run.head, run.config.dealt)
     if run.config.clinical:
         faults += _clinical_faults(run, samples)
     train_set, val, test = ([s for s in samples if s.split == name] for name in SPLITS)

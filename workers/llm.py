@@ -1,5 +1,6 @@
 """Language models behind one small interface: any OpenAI-compatible server, and a scripted one for tests."""
 
+import math
 import socket
 import threading
 import time
@@ -23,6 +24,8 @@ TOKENS_LIMIT = 2**31 - 1  # what the database's integer holds
 LONGEST_RETRY_AFTER_S = 3_600
 
 TRANSIENT_STATUS = frozenset({408, 409, 425, 429})  # and 5xx: the same request may succeed later
+
+FILTERED = "content_filter"  # as the end of an answer, and as the code of Azure's refusal of a prompt
 
 OnDelta = Callable[[str], None]
 ShouldStop = Callable[[], bool]
@@ -152,7 +155,7 @@ class _Answer:
             raise LanguageModelUnavailable("The language model's answer broke off.")
         if self.finish_reason == "length":
             raise AnswerRejected("The language model's answer was longer than its limit and is not complete.")
-        if self.finish_reason == "content_filter":
+        if self.finish_reason == FILTERED:
             raise AnswerRejected("The language model's provider withheld the answer.")
         return Completion(_clean("".join(self.parts)), self.model, self.input_tokens, self.output_tokens)
 
@@ -201,6 +204,8 @@ def translate(error: openai.OpenAIError) -> StageError:
             return LanguageModelUnavailable(
                 f"The language model's server answered {status}.", retry_after_s=_retry_after_s(error)
             )
+        if error.code == FILTERED:
+            return AnswerRejected("The language model's provider filtered the question out.")
         return AnswerRejected(f"The language model's server refused the request with {status}.")
     if isinstance(error, openai.APITimeoutError):
         return LanguageModelUnavailable("The language model did not answer in time.")
@@ -212,9 +217,12 @@ def translate(error: openai.OpenAIError) -> StageError:
 
 
 def _retry_after_s(error: openai.APIStatusError) -> int | None:
-    """Retry-After in seconds; its other form, a date, is left to our own backoff."""
-    value = error.response.headers.get("retry-after", "").strip()
-    return min(int(value), LONGEST_RETRY_AFTER_S) if value.isascii() and value.isdigit() else None
+    """In seconds, of Azure's milliseconds or of Retry-After; the latter's other form, a date, is left to our backoff."""
+    for header, of_a_second in (("retry-after-ms", 1_000), ("retry-after", 1)):
+        value = error.response.headers.get(header, "").strip()  # of thousands of digits int() would fail
+        if value.isascii() and value.isdigit():
+            return min(math.ceil(int(value[:12]) / of_a_second), LONGEST_RETRY_AFTER_S)
+    return None
 
 
 class _Watch:

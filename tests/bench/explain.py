@@ -1,6 +1,6 @@
 """Explanations: LIME's time over bare forward passes, and whether what it names matters more than chance.
 
-python -m tests.bench.explain [--images 100 --level low]
+python -m tests.bench.explain [--images 200 --level low]
 """
 
 import argparse
@@ -22,8 +22,8 @@ from shared.networks import Classifier, load_network
 from shared.preprocess import to_tensor
 from shared.settings import ROOT, Settings
 from training.importers import read_data
-from training.samples import Archives
-from workers.activation import activation_map
+from training.samples import SPLITS, Archives
+from workers.activation import activation_map, averaged
 from workers.lime import SAMPLES, lime_weights, superpixels, through
 from workers.microbatch import RANKS
 from workers.serving import Models, Served
@@ -106,12 +106,15 @@ def deletion_area(picture: Pixels, worth: NDArray[Any], label: int, predict: Pre
     return float(np.mean([row[label] for row in predict(covered())]))
 
 
-def bench_deletion(console: Console, served: Served, folder: Path, images: int, samples: int) -> None:
+def bench_deletion(
+    console: Console, served: Served, folder: Path, split: str, images: int, samples: int
+) -> None:
+    """All masks cover whole superpixels of the same picture: small holes spoil a picture more than one large one."""
     network = load_network(served.card, served.head, folder)
     assert isinstance(network, Classifier)
     predict, random = predictor(served), np.random.default_rng(0)
-    gains: dict[str, list[float]] = {"LIME": [], "activation map": []}
-    for number, pixels in enumerate(track(test_pictures(images), "deleting")):
+    gains: dict[str, list[float]] = {"LIME": [], "activation map": [], "what is nearest to the centre": []}
+    for number, pixels in enumerate(track(pictures_of(split, images), "deleting")):
         picture = as_seen(pixels, served)
         label = int(np.argmax(predict([picture])[0][: len(served.card.labels)]))
         areas = superpixels(picture)
@@ -122,9 +125,14 @@ def bench_deletion(console: Console, served: Served, folder: Path, images: int, 
             ]
         )
         tensor = to_tensor(pixels, served.card.preprocess)
-        for name, worth in (
-            ("LIME", lime_weights(picture, label, samples, number, predict)),
-            ("activation map", activation_map(network, served.card, tensor, label)),
+        for name, worth in zip(
+            gains,
+            (
+                lime_weights(picture, label, samples, number, predict),
+                activation_map(network, served.card, tensor, label),
+                averaged(nearness(len(picture)), areas),
+            ),
+            strict=True,
         ):
             gains[name].append(float(chance) - deletion_area(picture, worth, label, predict))
     for name, values in gains.items():
@@ -132,13 +140,22 @@ def bench_deletion(console: Console, served: Served, folder: Path, images: int, 
         low, high = np.quantile(draws, (0.025, 0.975))
         console.print(
             f"  {name}: deletion area lower than a random mask's by {np.mean(values):.3f} "
-            f"(95 % {low:.3f} to {high:.3f}), {len(values)} pictures, {samples} samples"
+            f"(95 % {low:.3f} to {high:.3f}), {len(values)} pictures of {split}, {samples} samples"
         )
 
 
-def test_pictures(count: int) -> list[Pixels]:
-    """As many of `test`, evenly spread over its labels' order."""
-    samples = [s for s in read_data(SKIN, PIPELINES["skin"]) if s.split == "test"]
+def nearness(side: int) -> NDArray[np.float32]:
+    """Greatest in the middle, where a dermatoscope's picture has its lesion: it needs no network, and explains nothing.
+
+    Shapes: -> (side, side)
+    """
+    away = np.arange(side) - (side - 1) / 2
+    return -np.hypot(*np.meshgrid(away, away)).astype(np.float32)
+
+
+def pictures_of(split: str, count: int) -> list[Pixels]:
+    """As many of a split, evenly spread over its labels' order."""
+    samples = [s for s in read_data(SKIN, PIPELINES["skin"]) if s.split == split]
     chosen = [samples[index] for index in np.linspace(0, len(samples) - 1, count).round().astype(int)]
     with Archives() as archives:
         return [decode(s.copies[0].read(archives), Limits()) for s in chosen]
@@ -146,7 +163,8 @@ def test_pictures(count: int) -> list[Pixels]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.bench.explain")
-    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--split", choices=SPLITS, default="test", help="val is what maps were chosen on")
     parser.add_argument("--level", choices=tuple(SAMPLES), default="low")
     parser.add_argument("--speed", action="store_true", help="only how long 1,000 samples take")
     options = parser.parse_args()
@@ -158,7 +176,7 @@ def main() -> None:
         bench_speed(console, served)
     else:
         folder = settings.models_path / "skin"
-        bench_deletion(console, served, folder, options.images, SAMPLES[options.level])
+        bench_deletion(console, served, folder, options.split, options.images, SAMPLES[options.level])
     models.close()
 
 

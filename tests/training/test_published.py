@@ -16,7 +16,8 @@ from training.loop import Trainer, draw
 from training.samples import faults_of, leaks
 
 Tree = Callable[..., Path]
-PUBLISHED = sorted((Path(train.__file__).parent / "configs/published").glob("*.toml"))
+CONFIGS = Path(train.__file__).parent / "configs"
+PUBLISHED = sorted((CONFIGS / "published").glob("*.toml"))
 HEAD = PIPELINES["skin"].heads[0]
 
 
@@ -26,7 +27,7 @@ def test_a_published_network_takes_steps_on_the_leaky_split(path: Path, tree: Tr
     samples = train.read_samples(config, tree())
     assert leaks(samples)
     assert faults_of(samples, HEAD)
-    assert not faults_of(samples, HEAD, leaky=True)
+    assert not faults_of(samples, HEAD, config.dealt)
     fabric = train.make_fabric(config)
     objective = objective_for(HEAD, config.preprocess(), fabric.device, config)
     feed = load_feed([sample for sample in samples if sample.split == "train"][:4], config, objective)
@@ -42,9 +43,23 @@ def test_a_published_network_takes_steps_on_the_leaky_split(path: Path, tree: Tr
 
 
 def test_a_leaky_run_says_so_in_its_card(tree: Tree, config: TrainConfig, tmp_path: Path) -> None:
-    leaky = config.model_copy(update={"leaky": True, "epochs": 1})
+    leaky = config.model_copy(update={"dealt": "fifth_by_picture", "epochs": 1})
     card = train.train(leaky, tree(), tmp_path / "leaky", tmp_path / "run-leaky")
-    assert card.training["config"]["leaky"] is True
+    assert card.training["config"]["dealt"] == "fifth_by_picture"
     split = (tmp_path / "run-leaky" / "split.csv").read_text()
     assert ",val" in split
     assert ",test" in split
+
+
+def test_the_two_recipes_that_show_what_a_leak_is_worth_differ_in_how_pictures_are_dealt(tree: Tree) -> None:
+    leaky, grouped = (load_config(CONFIGS / f"leaking/by_{what}.toml") for what in ("picture", "group"))
+    own = {"dealt", "data"}
+    assert leaky.model_dump(exclude=own) == grouped.model_dump(exclude=own)
+    assert (leaky.leaky, grouped.leaky) == (True, False)
+    folder = tree()
+    for config in (leaky, grouped):
+        samples = train.read_samples(config, folder)
+        once = [sample for sample in samples if sample.split != "test"]
+        assert bool(leaks(once)) is config.leaky
+        assert faults_of(samples, HEAD, config.dealt) == []
+        assert faults_of(samples, HEAD), "as a split that chooses and reports it would be refused"

@@ -18,7 +18,7 @@ from tests.training.conftest import drawn
 from tests.training.test_pipelines import graded_tree
 from training import report
 from training.charts import wilson
-from training.compare import difference, verdict
+from training.compare import difference, verdict, without_siblings
 from training.config import TrainConfig
 from training.finished import Finished, kept_epoch, read_run
 from training.samples import BadData
@@ -78,7 +78,7 @@ def test_a_classifiers_page_shows_its_figures_and_its_surest_mistakes(
 ) -> None:
     folder = tmp_path / "runs" / "one"
     card = train(config, lab, tmp_path / "out", folder)
-    leaky = config.model_copy(update={"leaky": True, "epochs": 1})
+    leaky = config.model_copy(update={"dealt": "fifth_by_picture", "epochs": 1})
     train(leaky, lab, tmp_path / "out-leaky", tmp_path / "runs" / "leaky")
     out = tmp_path / "page.html"
     report.main(
@@ -96,6 +96,7 @@ def test_a_classifiers_page_shows_its_figures_and_its_surest_mistakes(
     assert [int(cell) for cell in cells] == [count for row in card.metrics.confusion for count in row]
     assert text.count("<svg") == 3
     assert "What leaking is worth" in text
+    assert "without a sibling" in text
 
     run = read_run(folder)
     samples = run.samples(lab)
@@ -114,6 +115,7 @@ def test_a_classifiers_page_shows_its_figures_and_its_surest_mistakes(
     with pytest.raises(SystemExit, match="no finished run"):
         report.main(["--run", str(tmp_path), "--data", str(lab)])
     pairs(run, lab)
+    apart(run, lab)
     with_clinical(run, lab)
 
 
@@ -142,6 +144,17 @@ def pairs(run: Finished, lab: Path) -> None:
     assert better["accuracy"].value == pytest.approx(1 - run.card.metrics.accuracy.value, abs=1e-3)  # type: ignore[union-attr]
     assert verdict("accuracy", better["accuracy"]) == "better"
     assert difference(run, replace(run, ids=run.ids[:-1]), samples) is None
+
+
+def apart(run: Finished, lab: Path) -> None:
+    """Pictures with a sibling in `train` are left out, and where all have one there is nothing to say."""
+    samples = run.samples(lab)
+    truth, top = np.array([sample.label for sample in samples]), run.outcome.argmax(axis=1)
+    sibling = np.arange(len(samples)) % 3 == 0
+    found = without_siblings(replace(run, sibling=sibling), samples)
+    assert found["accuracy"].value == pytest.approx((top == truth)[~sibling].mean(), abs=1e-4)
+    assert found["accuracy"].value != pytest.approx((top == truth).mean(), abs=1e-4)
+    assert without_siblings(replace(run, sibling=np.ones(len(samples), dtype=bool)), samples) == {}
 
 
 def with_clinical(run: Finished, lab: Path) -> None:

@@ -11,7 +11,7 @@ from shared.catalog import PIPELINES
 from tests.shared_data import shared_data
 from training.importers import read_data
 from training.samples import BadData, Copy, Sample, leaks, write_split
-from training.splitting import folds_of, leaky_split, split_by_group
+from training.splitting import fifth_by_group, folds_of, leaky_split, split_by_group
 
 
 def sample(number: int, group: int, label: int) -> Sample:
@@ -62,6 +62,24 @@ def test_the_published_split_leaks_about_what_was_counted() -> None:
     assert sum(one.group in trained for one in held) == pytest.approx(786, abs=10)
     melanomas = [one for one in held if skin.labels[one.label].code == "mel"]
     assert sum(one.group in trained for one in melanomas) / len(melanomas) == pytest.approx(0.677, abs=0.03)
+
+
+def test_a_fifth_by_group_is_the_published_split_without_its_leak() -> None:
+    samples = [sample(number, number // 2, number // 2 % 3) for number in range(600)]
+    counts, leaking = [], []
+    for deal in (leaky_split, fifth_by_group):
+        dealt = deal(samples)
+        once = [one for one in dealt if one.split != "test"]
+        assert sorted(int(one.id) for one in once) == list(range(600))
+        assert [one.id for one in dealt if one.split == "test"] == [
+            one.id for one in dealt if one.split == "val"
+        ]
+        counts.append([sum(one.split == "val" and one.label == label for one in dealt) for label in range(3)])
+        leaking.append(len(leaks(once)))
+    assert counts[0] == [40, 40, 40]
+    assert counts[1] == pytest.approx(counts[0], abs=2)
+    assert leaking[0] > 60
+    assert leaking[1] == 0
 
 
 def test_a_split_is_written_with_the_run(tmp_path: Path) -> None:

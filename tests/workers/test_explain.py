@@ -13,6 +13,7 @@ from lime.lime_image import LimeImageExplainer
 from PIL import Image
 
 from shared import jobs
+from shared.cards import save_card
 from shared.catalog import PIPELINES
 from shared.errors import ImageFailed, OutOfMemory
 from shared.folder_storage import FolderStorage
@@ -137,7 +138,7 @@ def test_samples_stop_when_nobody_wants_them() -> None:
     assert made <= 5
 
 
-def test_the_activation_map_is_the_share_of_each_place_in_the_logit(tmp_path: Path) -> None:
+def test_the_activation_map_is_the_share_of_each_superpixels_places_in_the_logit(tmp_path: Path) -> None:
     card = tiny_model(tmp_path)
     large = card.preprocess.model_copy(update={"size_px": 128})  # so that there are several places
     network = load_network(card, SKIN, tmp_path / "skin")
@@ -150,9 +151,22 @@ def test_the_activation_map_is_the_share_of_each_place_in_the_logit(tmp_path: Pa
         layer = network.last_layer()
         grid = torch.einsum("c,chw->hw", layer.weight[4], features)  # type: ignore[arg-type,index]
         assert float(grid.mean() + layer.bias[4]) == pytest.approx(float(network(batch)[0, 4]), abs=1e-4)  # type: ignore[index,operator]
-    expected = torch.nn.functional.interpolate(grid[None, None], (128, 128), mode="bilinear")[0, 0].numpy()
+    smooth = torch.nn.functional.interpolate(grid[None, None], (128, 128), mode="bilinear")[0, 0].numpy()
+    areas, expected = superpixels(disc(128)[0]), np.zeros((128, 128))
+    for area in range(areas.max() + 1):
+        expected[areas == area] = smooth[areas == area].mean()
+    assert len(np.unique(expected)) > 20
     expected = (expected - expected.min()) / max(np.ptp(expected), 1e-12)
     assert activation_map(network, card, tensor, 4) == pytest.approx(expected, abs=1e-4)
+
+
+def test_where_all_places_are_alike_the_activation_map_shows_none(tmp_path: Path) -> None:
+    card = tiny_model(tmp_path)  # which sees 32 px: a single place
+    network = load_network(card, SKIN, tmp_path / "skin")
+    assert isinstance(network, Classifier)
+    tensor = torch.from_numpy(disc(32)[0]).permute(2, 0, 1)
+    assert superpixels(disc(32)[0]).max() > 0
+    assert not activation_map(network, card, tensor, 4).any()
 
 
 def test_the_strongest_superpixels_are_shown_by_what_they_speak_for() -> None:
@@ -163,7 +177,9 @@ def test_the_strongest_superpixels_are_shown_by_what_they_speak_for() -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    tiny_model(tmp_path / "models")
+    card = tiny_model(tmp_path / "models")
+    seen = card.preprocess.model_copy(update={"size_px": 96})  # so that an activation map has several places
+    save_card(card.model_copy(update={"preprocess": seen}), tmp_path / "models/skin")
     return Settings(models_dir=str(tmp_path / "models"), device="cpu", dtype="float32")
 
 

@@ -1,3 +1,9 @@
+"""The contract with every server that speaks OpenAI's protocol, well or badly.
+
+What takes `model` runs twice: as OpenAI and those compatible with it speak, and as Azure does (tests/azure.py names what is
+known of it, and where from).
+"""
+
 import contextlib
 import json
 import socket
@@ -9,6 +15,7 @@ import openai
 import pytest
 
 from shared.errors import AnswerRejected, LanguageModelUnavailable, StaleAttempt
+from tests import azure
 from workers.llm import TEXT_LIMIT, OpenAICompatible, ScriptedModel, translate
 from workers.prompt import Message, Prompt
 from workers.reply import Reply
@@ -40,25 +47,26 @@ def serve():
     """Starts a server that answers each POST with `reply(handler)`, and gives its address and what it got."""
     servers, over = [], threading.Event()
 
-    def start(reply):
+    def start(reply, of_azure=False):
         got = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 got.append((self.path, self.headers, json.loads(body)))
+                refused = azure.refusal(self.path, self.headers) if of_azure else None
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client may hang up
-                    reply(self)
+                    (status(refused[0], body=refused[1]) if refused else reply)(self)
 
             def log_message(self, *args):
                 pass
 
-        Handler.over = over
+        Handler.over, Handler.before = over, (azure.PROMPT_FILTERED, azure.FILTER_AT) if of_azure else ()
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
         servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}/v1", got
+        return f"http://127.0.0.1:{server.server_port}" + ("" if of_azure else "/v1"), got
 
     yield start
     over.set()
@@ -67,14 +75,21 @@ def serve():
         server.server_close()
 
 
+@pytest.fixture(params=["openai", "azure"])
+def speech(request):
+    """The options of a client of such a server."""
+    return {"azure_version": azure.VERSION} if request.param == "azure" else {}
+
+
 @pytest.fixture
-def model(serve):
+def model(serve, speech):
     """A client of a server that replies so."""
     clients = []
 
     def make(reply, **options):
-        url, got = serve(reply)
-        client = OpenAICompatible(url, "secret", "asked-for", **{"total_timeout_s": 60} | options)
+        url, got = serve(reply, of_azure=bool(speech))
+        asked = speech | {"total_timeout_s": 60} | options
+        client = OpenAICompatible(url, azure.KEY, azure.DEPLOYMENT, **asked)
         client.got = got
         clients.append(client)
         return client
@@ -91,7 +106,7 @@ def stream(*pieces):
         handler.send_response(200)
         handler.send_header("Content-Type", "text/event-stream")
         handler.end_headers()
-        for piece in pieces:
+        for piece in (*handler.before, *pieces):
             handler.wfile.write(piece)
             handler.wfile.flush()
 
@@ -151,15 +166,15 @@ def test_text_model_and_tokens_come_back_and_deltas_are_passed_on(model):
     assert deltas == ["It is ", "a mole."]
 
 
-def test_what_is_sent_is_the_prompt_and_the_extras(model):
+def test_what_is_sent_is_the_prompt_and_the_extras(model, speech):
     client = model(stream(*GOOD), extra={"temperature": 0.8, "top_k": 10})
     client.complete(PROMPT)
     ((path, headers, body),) = client.got
     shape = body.pop("response_format")
     assert (shape["type"], shape["json_schema"]["strict"]) == ("json_schema", True)
     assert set(shape["json_schema"]["schema"]["required"]) == set(Reply.model_fields)
-    assert path == "/v1/chat/completions"
-    assert headers["Authorization"] == "Bearer secret"
+    assert path == (azure.PATH if speech else "/v1/chat/completions")
+    assert headers["api-key" if speech else "Authorization"] == ("secret" if speech else "Bearer secret")
     assert body == {
         "model": "asked-for",
         "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "점?"}],
@@ -170,14 +185,25 @@ def test_what_is_sent_is_the_prompt_and_the_extras(model):
     }
 
 
-def test_azure_is_asked_by_deployment_and_version(serve):
-    url, got = serve(stream(*GOOD))
-    client = OpenAICompatible(url.removesuffix("/v1"), "secret", "my-deployment", azure_version="2024-10-21")
-    assert client.complete(PROMPT).text == "It is a mole."
+@pytest.mark.parametrize(
+    ("key", "deployment", "version", "status"),
+    [("other", azure.DEPLOYMENT, azure.VERSION, "401"), (azure.KEY, "gpt-4o", azure.VERSION, "404"),
+     (azure.KEY, azure.DEPLOYMENT, "2022-12-01", "404")],
+)  # fmt: skip
+def test_azure_refuses_another_key_deployment_or_version(serve, key, deployment, version, status):
+    url, got = serve(stream(*GOOD), of_azure=True)
+    client = OpenAICompatible(url, key, deployment, azure_version=version)
+    with pytest.raises(AnswerRejected, match=status):
+        client.complete(PROMPT)
     client.close()
-    ((path, headers, _),) = got
-    assert path == "/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
-    assert headers["api-key"] == "secret"
+    assert len(got) == 1
+
+
+def test_a_filtered_question_is_told_apart_without_a_word_of_it(model):
+    with pytest.raises(AnswerRejected) as caught:
+        model(status(400, body=azure.PROMPT_REFUSED)).complete(PROMPT)
+    assert caught.value.detail == "The language model's provider filtered the question out."
+    assert not caught.value.retry
 
 
 def test_a_server_that_falls_silent_is_left_before_the_time_is_over(model):
@@ -242,12 +268,23 @@ def test_a_refusal_that_will_not_change_is_not_tried_again(model, code):
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"),
-    [("12", 12), ("999999", 3600), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None)],
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "12"}, 12),
+        ({"Retry-After": "999999"}, 3600),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        ({"Retry-After": "-1"}, None),
+        ({"retry-after-ms": "1200", "Retry-After": "2"}, 2),
+        ({"retry-after-ms": "61000"}, 61),
+        ({"retry-after-ms": "1"}, 1),
+        ({"retry-after-ms": "9" * 5_000}, 3600),
+        ({"retry-after-ms": "soon", "Retry-After": "12"}, 12),
+        ({}, None),
+    ],
 )
-def test_retry_after_is_passed_on(model, header, seconds):
+def test_retry_after_is_passed_on(model, headers, seconds):
     with pytest.raises(LanguageModelUnavailable) as caught:
-        model(status(429, [("Retry-After", header)])).complete(PROMPT)
+        model(status(429, headers.items())).complete(PROMPT)
     assert caught.value.retry_after_s == seconds
 
 
