@@ -16,7 +16,7 @@ from api.auth import owner
 from api.checked import checked
 from api.jobs import JobPath
 from api.lookup import load, version_of
-from api.news import COMPLETED, Event, Seen, drafting, news, piece
+from api.news import COMPLETED, Event, Seen, drafting, news, piece, writing
 from api.services import Services, services
 from api.waiting import News, Watch
 
@@ -43,7 +43,7 @@ class LastEventHeader(BaseModel):
     "/<job_id>/events",
     responses={
         "200": {
-            "description": "Server-Sent Events: status, stage, findings, answer.delta, answer, completed",
+            "description": "Server-Sent Events: status, stage, findings, answer.written, answer.delta, answer, completed",
             "content": {"text/event-stream": {}},
         },
         "204": None,
@@ -82,15 +82,20 @@ class _Reader:
         return self._seeing(news(self.seen, shown))
 
     def read(self) -> list[Event]:
-        """The draft; a broker that does not answer has none."""
+        """What comes before the answer; a broker that does not answer has nothing."""
         if not self._attempt:
             return []
-        more = piece(self.seen, self._attempt, self._room.hints.draft(self._job_id, self._attempt))
-        return self._seeing([more] if more else [])
+        hints, which = self._room.hints, (self._job_id, self._attempt)
+        count = self._seeing(_those(writing(self.seen, self._attempt, hints.written(*which))))
+        return count + self._seeing(_those(piece(self.seen, self._attempt, hints.draft(*which))))
 
     def _seeing(self, events: list[Event]) -> list[Event]:
         self.seen = events[-1].seen if events else self.seen
         return events
+
+
+def _those(event: Event | None) -> list[Event]:
+    return [event] if event else []
 
 
 def _stream(room: Services, watch: Watch, reader: _Reader) -> Iterator[bytes]:

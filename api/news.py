@@ -21,7 +21,9 @@ class Seen:
     told: str = ""  # FOUND, ANSWERED, COMPLETED: what was sent once and for all
     attempt: int = 0  # whose draft
     offset: int = 0  # characters of that draft
-    position: Position | None = None  # not part of the id: it changes without the job
+    # Not part of the id: they change without the job.
+    position: Position | None = None
+    written: tuple[int, int] = (0, 0)  # by an attempt, in characters
 
     @classmethod
     def parse(cls, id: str) -> "Seen":
@@ -92,6 +94,14 @@ def piece(seen: Seen, attempt: int, draft: str) -> Event | None:
         return None
     data = {"attempt": attempt, "offset": offset, "text": draft[offset:]}
     return Event("answer.delta", data, replace(seen, attempt=attempt, offset=len(draft)))
+
+
+def writing(seen: Seen, attempt: int, characters: int) -> Event | None:
+    """How much the language model has written, of which nothing may be shown before it is checked."""
+    if not characters or seen.written == (attempt, characters):
+        return None
+    data = {"attempt": attempt, "characters": characters}
+    return Event("answer.written", data, replace(seen, written=(attempt, characters)))
 
 
 def _part(facts: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -152,24 +152,37 @@ class Hints:
         return subscription
 
     def keep_draft(self, job_id: str, attempt: int, text: str) -> None:
-        """An answer as far as it is written; always the whole of it, so that nothing lost leaves a hole."""
+        """An answer as far as it may be shown; always the whole of it, so that nothing lost leaves a hole."""
+        self._keep(_draft_key(job_id), job_id, attempt, text)
 
+    def draft(self, job_id: str, attempt: int) -> str:
+        """What may be shown of that attempt's answer so far; empty when nothing is known."""
+        return self._kept(_draft_key(job_id), attempt)
+
+    def keep_written(self, job_id: str, attempt: int, characters: int) -> None:
+        """How much a language model has written, and none of its words."""
+        self._keep(_written_key(job_id), job_id, attempt, str(characters))
+
+    def written(self, job_id: str, attempt: int) -> int:
+        """Characters that a language model has written for that attempt; 0 when nothing is known."""
+        return int(self._kept(_written_key(job_id), attempt) or 0)
+
+    def forget_draft(self, job_id: str) -> None:
+        self._try(lambda: self._redis.delete(_draft_key(job_id), _written_key(job_id)))
+
+    def _keep(self, key: str, job_id: str, attempt: int, text: str) -> None:
         def work() -> None:
             with self._redis.pipeline(transaction=False) as pipe:
-                pipe.set(_draft_key(job_id), f"{attempt}:{text}".encode(), ex=DRAFT_KEPT_S)
+                pipe.set(key, f"{attempt}:{text}".encode(), ex=DRAFT_KEPT_S)
                 pipe.publish(DRAFTS, json.dumps({job_id: attempt}))
                 pipe.execute()
 
         self._try(work)
 
-    def draft(self, job_id: str, attempt: int) -> str:
-        """What that attempt has written so far; empty when nothing is known."""
-        kept = self._try(lambda: self._redis.get(_draft_key(job_id))) or b""
+    def _kept(self, key: str, attempt: int) -> str:
+        kept: bytes = self._try(lambda: self._redis.get(key)) or b""
         number, _, text = kept.partition(b":")
         return text.decode() if number == str(attempt).encode() else ""
-
-    def forget_draft(self, job_id: str) -> None:
-        self._try(lambda: self._redis.delete(_draft_key(job_id)))
 
     def _try(self, work: Callable[[], Any]) -> Any:
         """A broker that does not answer is left alone for five seconds; None stands for that."""
@@ -201,3 +214,7 @@ def _ran_out(error: BaseException | None) -> bool:
 
 def _draft_key(job_id: str) -> str:
     return f"medq.draft.{job_id}"
+
+
+def _written_key(job_id: str) -> str:
+    return f"medq.written.{job_id}"

@@ -10,7 +10,7 @@ import structlog
 from pydantic import BaseModel
 
 from shared.catalog import Lang
-from shared.drafts import Draft
+from shared.drafts import Draft, Written
 from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway
 from shared.messages import Thread
 from shared.queue import Hints
@@ -22,7 +22,7 @@ from workers import checks
 from workers.attempt import Found
 from workers.encoder import Encoder
 from workers.knowledge import measured_labels, names_of, retrieve
-from workers.llm import Completion, LanguageModel
+from workers.llm import Completion, LanguageModel, OnDelta
 from workers.meter import Meter
 from workers.prompt import Case, Prompt, Turn, build_prompt, corrected
 from workers.redact import redacted
@@ -140,7 +140,7 @@ class AnswerStage:
         if reason := unasked(job, case) or self._used_up(job):
             return _found(job, by_reference(reason))
         try:
-            answer = ask(self._model, case, prompt, lost, partial(self._count, job))
+            answer = self._ask(self._model, job, case, prompt, lost)
         except ModelsAway as error:
             if _waited_s(job) < self._longest_wait_s:
                 raise
@@ -158,6 +158,15 @@ class AnswerStage:
             return _found(job, answer, without_model=True)
         self._tell(job, answer.text)
         return _found(job, answer)
+
+    def _ask(
+        self, model: LanguageModel, job: JobRow, case: Case, prompt: Prompt, lost: Callable[[], bool]
+    ) -> Answer:
+        count = partial(self._count, job)
+        if self._hints is None:
+            return ask(model, case, prompt, lost, count)
+        written = Written(self._hints, job.id, job.attempt)
+        return ask(model, case, prompt, written.telling(lost), count, written.count)
 
     def _used_up(self, job: JobRow) -> str | None:
         return self._meter.refusal(job.owner) if self._meter else None
@@ -196,6 +205,7 @@ def ask(
     prompt: Prompt,
     lost: Callable[[], bool],
     count: Callable[[Prompt, Completion], None],
+    on_delta: OnDelta | None = None,
 ) -> Answer:
     """A reply that passed every check, at the second try at the latest; `count` hears of every call.
 
@@ -204,7 +214,7 @@ def ask(
     asked, used = prompt, Completion("", "")
     for left in reversed(range(TRIES)):
         with step("language_model") as told:
-            completion = model.complete(asked, should_stop=lost)
+            completion = model.complete(asked, on_delta=on_delta, should_stop=lost)
             told |= _usage(completion)
         count(asked, completion)
         used = _added(used, completion)

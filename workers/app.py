@@ -35,7 +35,6 @@ from workers.artifacts import forget
 from workers.attempt import Attempts, Stage, no_late
 from workers.beside import Beside
 from workers.consume import consume
-from workers.encoder import find_encoder
 from workers.memory import keep_memory
 from workers.refill import Refiller
 from workers.sweeper import Sweeper
@@ -94,6 +93,7 @@ def vision(settings: Settings) -> None:
 def answer(settings: Settings) -> None:
     """Threads that each hold one answer."""
     from workers.answer import AnswerStage
+    from workers.encoder import find_encoder
     from workers.meter import Meter
     from workers.providers import make_providers
     from workers.red_flags import load

@@ -46,6 +46,21 @@ def test_a_job_that_fails_says_what_to_do(
 
 
 @everywhere
+def test_while_a_model_writes_the_page_says_how_much_and_nothing_of_it(
+    visit: Visit, page_server: Live, mole: Path, lang: str, size: str
+) -> None:
+    visitor = visit(lang, size)
+    job_id = visitor.send(mole)
+    page_server.see(job_id)
+    claim = page_server.claim(job_id, "answer")
+    page_server.rooms.hints.keep_written(job_id, claim.jobs[0].attempt, 620)
+    visitor.sees(visitor.says("job.writing", n=620))
+    visitor.accessible()
+    page_server.finish(job_id, claim)
+    expect(visitor.text(visitor.says("job.writing", n=620))).to_have_count(0)
+
+
+@everywhere
 def test_a_slow_job_says_where_it_stands_and_can_be_canceled(
     visit: Visit, page_server: Live, mole: Path, lang: str, size: str
 ) -> None:

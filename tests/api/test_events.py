@@ -96,6 +96,8 @@ def test_a_stream_tells_a_job_from_its_place_in_the_queue_to_its_answer(
         claim = worker.claim(job_id, "answer")
         hints.publish({job_id: claim.jobs[0].version})
         until(events, "status")
+        hints.keep_written(job_id, claim.jobs[0].attempt, 620)
+        assert until(events, "answer.written")[-1].data == {"attempt": 2, "characters": 620}
         draft = Draft(hints, job_id, claim.jobs[0].attempt)
         draft.add("It may ")
         assert until(events, "answer.delta")[-1].data["text"] == "It may "

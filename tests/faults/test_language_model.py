@@ -19,7 +19,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def test_it_comes_round(room: Room, faults: tuple[str, ...]) -> None:
     """Calls fail at first: every job ends with an answer, the model's or, past MEDQ_ANSWER_WAIT_S, the reference's."""
     with room.met(f"language model: {', '.join(faults)}") as meeting:
-        each = 100 if room.long else 3
+        each = 40 if room.long else 3
         with ThreadPoolExecutor(len(faults)) as pool:
             asked = [pool.submit(room.people.ask_many, meeting.work, each, f"lm-{one}-2") for one in faults]
         jobs = {name: job for many in asked for name, job in many.result().items()}

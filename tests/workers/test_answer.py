@@ -119,15 +119,21 @@ def test_people_who_watch_get_the_answer_only_after_its_checks() -> None:
     class Kept:
         def __init__(self) -> None:
             self.told: list[str] = []
+            self.counts: list[int] = []
 
         def keep_draft(self, job_id: str, attempt: int, text: str) -> None:
             self.told.append(text)
+
+        def keep_written(self, job_id: str, attempt: int, characters: int) -> None:
+            assert 0 < characters < sum(map(len, replies))
+            self.counts.append(characters)
 
     for replies, shown in (([GOOD], True), ([BAD, BAD], False)):
         hints = Kept()
         row = job(attempt=1)
         found = answer(AnswerStage(ScriptedModel(replies), 3, hints), row)["answer"]  # type: ignore[arg-type]
         assert bool(hints.told) is shown
+        assert hints.counts
         if shown:
             assert hints.told[-1].split() == found["text"].split()
 

@@ -8,9 +8,10 @@ export const ended = (job) => ENDED.includes(job.status);
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// `on(job, draft, state)` is called after every change; state is "" or "lost". Returns what stops it.
+// `on(job, draft, state, written)` is called after every change; state is "" or "lost", `written` how many characters a
+// language model has written that are not checked yet. Returns what stops it.
 export function follow(first, on) {
-  const following = { job: first, draft: "", stopped: false, on };
+  const following = { job: first, draft: "", written: 0, stopped: false, on };
   if (ended(first)) return () => {};
   const source = new EventSource(first.urls.events);
   const stop = () => {
@@ -23,7 +24,7 @@ export function follow(first, on) {
     // Refused, and not merely interrupted: an EventSource does not try again after that.
     if (source.readyState === EventSource.CLOSED) poll(following);
   };
-  for (const name of ["status", "stage", "findings", "answer", "answer.delta", "completed"]) {
+  for (const name of ["status", "stage", "findings", "answer", "answer.written", "answer.delta", "completed"]) {
     source.addEventListener(name, (event) => {
       take(following, name, JSON.parse(event.data));
       if (name === "completed") source.close();
@@ -34,12 +35,13 @@ export function follow(first, on) {
 
 function take(following, name, data) {
   if (name === "answer.delta") following.draft = (data.offset ? following.draft : "") + data.text;
+  else if (name === "answer.written") following.written = data.characters;
   else following.job = { ...following.job, ...data };
   tell(following, "");
 }
 
 function tell(following, state) {
-  if (!following.stopped) following.on(following.job, following.draft, state);
+  if (!following.stopped) following.on(following.job, following.draft, state, following.written);
 }
 
 async function poll(following) {

@@ -16,7 +16,7 @@ export async function job(box, id) {
   const view = new JobView(first, pipeline);
   box.append(...view.elements);
   view.show(first, "", "");
-  const stop = follow(first, (now, text, state) => view.show(now, text, state));
+  const stop = follow(first, (now, text, state, written) => view.show(now, text, state, written));
   return () => {
     stop();
     view.thread?.stop();
@@ -30,13 +30,14 @@ class JobView {
     this.pipeline = pipeline;
     this.picture = new Picture(nameOf(first));
     const section = (name, props) => (this[name] = h("section", { class: `part ${name}`, ...props }));
-    for (const name of ["state", "trouble", "warnings", "found", "words", "messages", "review", "actions", "facts"]) section(name, {});
+    for (const name of ["state", "count", "trouble", "warnings", "found", "words", "messages", "review", "actions", "facts"]) section(name, {});
     this.state.setAttribute("role", "status");
     this.lost = h("div", { class: "notice warn", role: "status", hidden: true }, t("job.lost"));
     this.elements = [
       heading(nameOf(first), h("p", null, `${pipeline.title[lang]} · ${moment(first.created_at)}`)),
       this.lost,
       this.state,
+      this.count, // apart from the state, which is read aloud whenever it changes
       this.trouble,
       this.warnings,
       h("div", { class: "job" }, h("div", { class: "card seen" }, this.picture.element), this.words, this.found),
@@ -48,10 +49,12 @@ class JobView {
     ];
   }
 
-  show(now, text, state) {
+  show(now, text, state, written = 0) {
+    const unchecked = !ended(now) && !now.answer && !text && written;
     this.lost.hidden = state === "";
     this.lost.textContent = t(state === "gone" ? "job.gone" : "job.lost");
     fill(this.state, [now.status, now.stage, now.position, now.eta_s, now.progress, now.metrics.total_s], () => progress(now));
+    fill(this.count, [unchecked], () => unchecked && h("p", { class: "calm small" }, t("job.writing", { n: number(written) })));
     fill(this.trouble, now.error, () => now.error && said({ slug: "", body: now.error }));
     fill(this.warnings, now.warnings, () => now.warnings.map(warning));
     fill(this.found, [now.findings, now.grades, now.segments], () => found(now, this.pipeline));
