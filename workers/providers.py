@@ -61,8 +61,14 @@ class Providers:
         raise ModelsAway(retry_after_s=round(min(waits)) or 1)
 
     def _wait_s(self, provider: Provider, prompt: Prompt) -> float | None:
-        limited = provider.limiter.wait_s(prompt, REPLY_TOKENS) if provider.limiter else None
-        return limited if limited is not None else provider.breaker.admit()
+        """None when it may be asked. The limit is looked at last, since looking counts the call."""
+        closed_s = provider.breaker.admit()
+        if closed_s is not None or provider.limiter is None:
+            return closed_s
+        limited_s = provider.limiter.wait_s(prompt, REPLY_TOKENS)
+        if limited_s is not None:
+            provider.breaker.abandoned()  # it may have admitted this call as the one that looks
+        return limited_s
 
     def _call(
         self,

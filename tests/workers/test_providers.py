@@ -123,6 +123,28 @@ def test_without_a_broker_nothing_is_limited(tmp_path):
     assert [limiter.wait_s(PROMPT, 1), limiter.wait_s(PROMPT, 1)] == [None, None]
 
 
+def test_a_provider_that_is_left_alone_uses_up_no_limit(broker):
+    clock = Clock()
+    breaker, limiter = Breaker(clock), Limiter(Settings(broker_url=broker.url), Rates(calls=1), "m")
+    for _ in range(FAILURES):
+        breaker.failed()
+    with pytest.raises(ModelsAway):
+        Providers([provider([], limiter=limiter, breaker=breaker)]).complete(PROMPT)
+    assert limiter.wait_s(PROMPT, 1) is None  # the one call of this minute is still there
+
+
+def test_a_call_that_a_limit_holds_back_is_not_the_one_that_looks(broker):
+    clock = Clock()
+    breaker, limiter = Breaker(clock), Limiter(Settings(broker_url=broker.url), Rates(calls=1), "m")
+    for _ in range(FAILURES):
+        breaker.failed()
+    clock.now += 1_000
+    assert limiter.wait_s(PROMPT, 1) is None  # by somebody else
+    with pytest.raises(ModelsAway):
+        Providers([provider([], limiter=limiter, breaker=breaker)]).complete(PROMPT)
+    assert breaker.admit() is None
+
+
 def test_a_limit_parks_the_job(broker):
     limiter = Limiter(Settings(broker_url=broker.url), Rates(calls=1), "m")
     only = Providers([provider(["a", "b"], limiter=limiter)])
