@@ -12,8 +12,9 @@ from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway, 
 from shared.figures import PROVIDERS, Figures
 from shared.settings import Settings
 from workers.breaker import Breaker
+from workers.hanging_up import ShouldStop
 from workers.limits import Limiter, Rates
-from workers.llm import Completion, LanguageModel, OnDelta, OpenAICompatible, ShouldStop
+from workers.llm import Completion, LanguageModel, OnDelta, OpenAICompatible
 from workers.prompt import Prompt
 
 REPLY_TOKENS = 800  # what a reply costs when nothing limits it
