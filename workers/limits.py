@@ -29,7 +29,7 @@ class Limiter:
     """Counts before a call, since afterwards is too late. Without Redis nothing is limited: the server is."""
 
     def __init__(self, settings: Settings, rates: Rates, name: str) -> None:
-        url = settings.redis_url.replace("unix://", "redis+unix://", 1)
+        url = settings.redis_location.replace("unix://", "redis+unix://", 1)
         storage = RedisStorage(url, key_prefix="medq.llm", wrap_exceptions=True, socket_timeout=1.0)
         self._window = SlidingWindowCounterRateLimiter(storage)
         self._name = name
