@@ -22,6 +22,9 @@ TOKENS_LIMIT = 2**31 - 1  # what the database's integer holds
 LONGEST_RETRY_AFTER_S = 3_600
 
 TRANSIENT_STATUS = frozenset({408, 409, 425, 429})  # and 5xx: the same request may succeed later
+OF_OURS_STATUS = frozenset(
+    {401, 403, 404}
+)  # the key, or the model's name: nothing is wrong with the question
 
 FILTERED = "content_filter"  # as the end of an answer, and as the code of Azure's refusal of a prompt
 
@@ -203,7 +206,9 @@ def translate(error: openai.OpenAIError) -> StageError:
             )
         if error.code == FILTERED:
             return AnswerRejected("The language model's provider filtered the question out.")
-        return AnswerRejected(f"The language model's server refused the request with {status}.")
+        refused = AnswerRejected(f"The language model's server refused the request with {status}.")
+        refused.elsewhere = status in OF_OURS_STATUS
+        return refused
     if isinstance(error, openai.APITimeoutError):
         return LanguageModelUnavailable("The language model did not answer in time.")
     if isinstance(error, openai.APIConnectionError):

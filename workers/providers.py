@@ -33,10 +33,10 @@ class Provider:
 
 
 class Providers:
-    """Asks the first provider that can be asked; the next one when it fails.
+    """Asks the first provider that can be asked; the next one when it fails, or refuses our key or the model's name.
 
     Raises: ModelsAway when none may be asked now (its `retry_after_s` says when to look again);
-    the last provider's error when all that were asked failed; AnswerRejected and StaleAttempt at once
+    the last provider's error when all that were asked failed; any other AnswerRejected and StaleAttempt at once
     """
 
     def __init__(self, providers: Sequence[Provider], figures: Figures | None = None) -> None:
@@ -45,7 +45,7 @@ class Providers:
     def complete(
         self, prompt: Prompt, *, on_delta: OnDelta | None = None, should_stop: ShouldStop | None = None
     ) -> Completion:
-        failure: LanguageModelUnavailable | None = None
+        failure: LanguageModelUnavailable | AnswerRejected | None = None
         waits: list[float] = []
         for place, provider in zip(PROVIDERS, self.providers, strict=False):
             wait_s = self._wait_s(provider, prompt)
@@ -54,7 +54,9 @@ class Providers:
                 continue
             try:
                 return self._call(place, provider, prompt, on_delta, should_stop)
-            except LanguageModelUnavailable as error:
+            except (LanguageModelUnavailable, AnswerRejected) as error:
+                if isinstance(error, AnswerRejected) and not error.elsewhere:
+                    raise
                 log.warning("provider_failed", provider=provider.name, detail=error.detail)
                 failure = error
         if failure is not None:

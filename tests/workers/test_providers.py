@@ -56,6 +56,15 @@ def test_what_is_no_outage_goes_to_no_second_provider(error):
     assert second.model.prompts == []
 
 
+def test_who_refuses_our_key_leaves_the_question_to_the_second_provider():
+    refused = AnswerRejected("401")
+    refused.elsewhere = True
+    first, second = provider([refused, refused]), provider(["hello"], "second")
+    assert Providers([first, second]).complete(PROMPT).model == "second"
+    with pytest.raises(AnswerRejected, match="401"):
+        Providers([first]).complete(PROMPT)
+
+
 def test_a_provider_that_keeps_failing_is_left_alone_and_then_asked_once():
     clock = Clock()
     one = provider([AWAY] * FAILURES + [AWAY, "hello", "again"], breaker=Breaker(clock))
