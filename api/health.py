@@ -85,9 +85,9 @@ def _works(name: str, check: Callable[[], object]) -> bool:
 
 
 def _lacks(room: Services) -> list[Lack]:
-    if not room.hints.ping():
+    served = room.presence.queues() if room.hints.ping() else None
+    if served is None:
         return [Lack(name="broker", detail="The broker does not answer; the sweeper delivers jobs later.")]
-    served = room.presence.queues()
     groups = [p.group for p in PIPELINES.values() if room.availability.standing(p).available]
     stages = {f"vision of {group}": queue_name("vision", group, LANES[0]) for group in groups}
     stages["answer"] = queue_name("answer", "all", LANES[0])

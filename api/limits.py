@@ -25,7 +25,7 @@ def install(app: Flask, settings: Settings) -> None:
         app=app,
         application_limits=[_allowed],
         strategy="moving-window",  # so that the wait until the oldest request falls out of it is exact
-        storage_uri=settings.redis_url.replace("unix://", "redis+unix://", 1),
+        storage_uri=settings.redis_location.replace("unix://", "redis+unix://", 1),
         storage_options=cast(Any, {"socket_timeout": PATIENCE_S, "socket_connect_timeout": PATIENCE_S}),
         in_memory_fallback=cast(Any, [_allowed]),
         key_prefix="medq",

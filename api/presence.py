@@ -3,11 +3,9 @@
 import threading
 import time
 
-import redis
 import structlog
-from kombu.exceptions import OperationalError
 
-from shared.queue import make_celery
+from shared.queue import BROKER_ERRORS, impatient, make_celery
 from shared.settings import Settings
 
 ANSWER_S = 0.5  # how long workers have to answer
@@ -21,24 +19,25 @@ class Presence:
 
     def __init__(self, settings: Settings) -> None:
         self._celery = make_celery(settings)
-        self._celery.conf.broker_transport_options |= {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
-        self._queues: frozenset[str] = frozenset()
+        self._celery.conf.broker_transport_options |= impatient(settings)
+        self._queues: frozenset[str] | None = frozenset()
         self._until = 0.0
         self._lock = threading.Lock()
 
-    def queues(self) -> frozenset[str]:
+    def queues(self) -> frozenset[str] | None:
+        """None while the broker does not answer."""
         with self._lock:
             if time.monotonic() >= self._until:
                 self._queues = self._ask()
                 self._until = time.monotonic() + FRESH_S
             return self._queues
 
-    def _ask(self) -> frozenset[str]:
+    def _ask(self) -> frozenset[str] | None:
         try:
             replies = self._celery.control.inspect(timeout=ANSWER_S).active_queues() or {}
-        except (redis.RedisError, OperationalError, OSError) as error:
+        except BROKER_ERRORS as error:
             log.warning("workers_unknown", error=type(error).__name__)
-            return frozenset()
+            return None
         return frozenset(queue["name"] for queues in replies.values() for queue in queues)
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from migrations.run import upgrade
 from shared.errors import ServiceError
-from shared.queue import Hints
+from shared.queue import Hints, broker_answers
 from shared.settings import ROOT, Settings, environment_with
 
 CONFIG = ROOT / "deploy/supervisord.conf"
@@ -109,7 +109,7 @@ def _url(host: str, port: int) -> str:
 
 def _variables(settings: Settings) -> dict[str, str]:
     """What supervisord.conf needs, and the settings as they are, for the processes below it."""
-    embedded = not settings.broker_url
+    embedded = not settings.given_redis_url
     return settings.as_environment() | {
         "RUN_DATA": str(settings.data_path),
         "RUN_PYTHON": sys.executable,
@@ -149,16 +149,27 @@ def _prepare_servers(settings: Settings) -> None:
     except (SQLAlchemyError, TimeoutError) as error:
         reason = getattr(error, "orig", None) or error
         raise RunError(f"The database cannot be used: {reason}. See MEDQ_DATABASE_URL.") from None
-    if settings.broker_url:
+    if settings.given_redis_url:
         hints = Hints(settings)
         answers = hints.ping()
         hints.close()
         if not answers:
-            place = urlsplit(settings.broker_url)
+            name = "MEDQ_REDIS_URL" if settings.redis_url else "MEDQ_BROKER_URL"
             raise RunError(
-                f"No Redis answers at {place.hostname or place.path}:{place.port or 6379}. Start it, or leave "
-                "MEDQ_BROKER_URL empty for the one that `make run` brings along."
+                f"No Redis answers at {_place(settings.given_redis_url, 6379)}. Start it, or leave "
+                f"{name} empty for the one that `make run` brings along."
             )
+    if settings.rabbit and not broker_answers(settings):
+        raise RunError(
+            f"No RabbitMQ lets us in at {_place(settings.broker_url, 5672)}. Start it, look at user, password and virtual "
+            "host in MEDQ_BROKER_URL, or leave that empty for the Redis that `make run` brings along."
+        )
+
+
+def _place(url: str, port: int) -> str:
+    """Where a server was looked for, without its password."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or parts.path}:{parts.port or port}"
 
 
 def _check_alone(data: Path) -> None:

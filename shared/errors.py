@@ -301,6 +301,7 @@ class AnswerRejected(StageError):
     """The language model's answer did not pass the checks."""
 
     title = "Answer rejected"
+    elsewhere = False  # whether its server refused us and not the question, so that another one may take it
 
 
 class AttemptsExhausted(StageError):

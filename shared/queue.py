@@ -8,21 +8,23 @@ from typing import Any
 
 import redis
 import structlog
+from amqp.exceptions import AMQPError
 from celery import Celery
-from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
-from kombu.transport import redis as redis_transport
 
 from shared.settings import Settings
+from shared.transports import RabbitTransport, Steadfast, rabbit_options, redis_options
 
 LANES = ("interactive", "bulk")
 LARGEST_MESSAGE = 64  # job ids
 BREAKER_S = 5.0
-RECONNECT_S = 1.0  # between two tries of a worker to reach its broker
 HINTS = "medq.changes"  # pub/sub channel; a hint carries {job id: version}
 DRAFTS = "medq.drafts"  # pub/sub channel; a hint carries {job id: attempt}, and the text lies under a key
 DRAFT_KEPT_S = 600
+RABBIT_HEARTBEAT_S = 30
+# What a broker that is away, or does not take what it is sent, raises
+BROKER_ERRORS = (OperationalError, OSError, redis.RedisError, AMQPError)
 
 log = structlog.get_logger(__name__)
 
@@ -30,39 +32,6 @@ log = structlog.get_logger(__name__)
 def queue_name(stage: str, group: str, lane: str) -> str:
     """`<stage>.<group>.<lane>`: the answer stage needs no weights, so its group is always `all`."""
     return f"{stage}.{'all' if stage == 'answer' else group}.{lane}"
-
-
-class Channel(redis_transport.Channel):
-    """A channel that says so when its connection was closed.
-
-    A message that came before its broker died is given back or acknowledged on the channel it came by. By then Celery
-    has closed that connection, and kombu 5.7 stumbles over it: its AttributeError is not among the errors for which
-    Celery connects again, and ends the worker, with status 0. Source: kombu.transport.redis.Channel._connparams
-    """
-
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        if getattr(self.connection, "client", None) is None:
-            raise ConnectionError("The connection of this channel was closed.")
-        found: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
-        return found
-
-
-class Transport(redis_transport.Transport):
-    Channel = Channel
-
-
-class Steadfast(Connection):
-    """A connection that outlives its broker."""
-
-    def get_transport_cls(self) -> type[Transport]:
-        """Redis carries the queues, whatever the form of its URL."""
-        return Transport
-
-    def ensure_connection(self, *arguments: Any, **named: Any) -> Any:
-        """Try every second. By itself kombu pauses longer each time, up to 30 s, while messages pile up
-        at a broker that has long come back."""
-        pauses = {"interval_start": RECONNECT_S, "interval_step": 0, "interval_max": RECONNECT_S}
-        return super().ensure_connection(*arguments, **(pauses | named))
 
 
 def make_celery(settings: Settings, queues: Iterable[str] = ()) -> Celery:
@@ -83,35 +52,58 @@ def make_celery(settings: Settings, queues: Iterable[str] = ()) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={
-            "queue_order_strategy": "priority",  # in the order the queues are named: interactive first
-            "ack_emulation": False,  # what was taken and is lost comes again from the database, sooner than from Redis
-            "socket_timeout": 10,
-            "socket_connect_timeout": 2,
-            # Nothing is tried again below Celery, which makes all of its connections anew: a lost pub/sub connection
-            # that redis-py restores by itself has no subscriptions, since kombu gives it out without telling PubSub,
-            # and the worker's loop would wait on it for ever.
-            "retry_on_timeout": False,
-            "health_check_interval": 20,
-        },
+        broker_transport_options=redis_options(),
     )
+    if settings.rabbit:
+        celery.conf.update(
+            broker_transport=RabbitTransport,
+            task_default_delivery_mode="transient",  # what a broker forgets comes again from the database
+            broker_transport_options=rabbit_options(),
+            broker_heartbeat=RABBIT_HEARTBEAT_S,
+            # RabbitMQ closes the channel of whoever holds a message for longer than its `consumer_timeout`, half an hour,
+            # as a long archive does. Its message then comes again, and finds that it is claimed.
+            broker_channel_error_retry=True,
+        )
     return celery
+
+
+def impatient(settings: Settings) -> dict[str, Any]:
+    """Options of connections that somebody waits for: a second, and no second try."""
+    options = rabbit_options(1.0, 1.0) if settings.rabbit else redis_options(1.0, 1.0)
+    return options | {
+        "max_retries": 0
+    }  # else kombu tries a first connection again for 4 to 6 s, retry=False or not
+
+
+def broker_answers(settings: Settings) -> bool:
+    """Whether what carries the queues lets us in."""
+    celery = make_celery(settings)
+    celery.conf.broker_transport_options |= impatient(settings)
+    try:
+        with celery.connection_for_write() as connection:
+            connection.default_channel.close()
+    except BROKER_ERRORS:
+        return False
+    finally:
+        celery.close()
+    return True
 
 
 class Dispatcher:
     """Hands ids to the broker. A broker that does not answer is left alone for five seconds.
 
-    The socket's time-out is one second and nothing is retried: a job that could not be dispatched
-    waits in the database, where the sweeper finds it.
+    The socket's time-out is one second, and what ran into it is not retried: a job that could not be dispatched
+    waits in the database, where the sweeper finds it. With RabbitMQ any other error is worth a second try at once: a
+    connection that it closed since the last message says so only when it is used. redis-py looks before it sends.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._celery = make_celery(settings)
-        self._celery.conf.broker_transport_options |= {
-            "socket_timeout": 1.0,
-            "socket_connect_timeout": 1.0,
-            "max_retries": 0,  # else kombu tries a first connection again for 4 to 6 s, retry=False or not
-        }
+        # RabbitMQ says what it has taken: else a message is lost without a word in a connection that it has closed.
+        self._celery.conf.broker_transport_options |= impatient(settings) | (
+            {"confirm_publish": True} if settings.rabbit else {}
+        )
+        self._tries = 2 if settings.rabbit else 1
         # As many as there are threads: nobody waits for a connection behind another's time-out.
         self._celery.conf.broker_pool_limit = 1024
         self._open_until = 0.0
@@ -124,13 +116,16 @@ class Dispatcher:
     def _send(self, ids: list[str], stage: str, queue: str) -> bool:
         if time.monotonic() < self._open_until:
             return False
-        try:
-            self._celery.send_task(f"medq.{stage}", args=[ids], queue=queue, retry=False)
-        except (OperationalError, OSError, redis.RedisError) as error:
-            self._open_until = time.monotonic() + BREAKER_S
-            log.warning("dispatch_failed", queue=queue, jobs=len(ids), error=type(error).__name__)
-            return False
-        return True
+        for again in reversed(range(self._tries)):
+            try:
+                self._celery.send_task(f"medq.{stage}", args=[ids], queue=queue, retry=False)
+                return True
+            except BROKER_ERRORS as error:
+                if not again or _ran_out(error):
+                    log.warning("dispatch_failed", queue=queue, jobs=len(ids), error=type(error).__name__)
+                    break
+        self._open_until = time.monotonic() + BREAKER_S
+        return False
 
     def close(self) -> None:
         self._celery.close()
@@ -141,7 +136,7 @@ class Hints:
 
     def __init__(self, settings: Settings) -> None:
         self._redis = redis.Redis.from_url(
-            settings.redis_url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=None
+            settings.redis_location, socket_timeout=1.0, socket_connect_timeout=1.0, retry=None
         )
         self._open_until = 0.0
         self._lock = threading.Lock()
@@ -208,6 +203,13 @@ class Hints:
 
     def close(self) -> None:
         self._redis.close()
+
+
+def _ran_out(error: BaseException | None) -> bool:
+    """Whether a time-out is what it comes from."""
+    while error and not isinstance(error, TimeoutError):
+        error = error.__cause__
+    return error is not None
 
 
 def _draft_key(job_id: str) -> str:

@@ -15,7 +15,9 @@ from shared.errors import SettingsError
 
 ROOT = Path(__file__).parents[1]
 DATABASE_SCHEMES = ("sqlite:///", "mysql+pymysql://", "mariadb+pymysql://")
-BROKER_SCHEMES = ("redis://", "rediss://", "unix://")
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+RABBIT_SCHEME = "amqp://"
+BROKER_SCHEMES = (*REDIS_SCHEMES, RABBIT_SCHEME)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 UNIX_SOCKET_LIMIT = 107  # bytes of path that Linux's sockaddr_un holds
 
@@ -50,7 +52,12 @@ class Settings:
     )
     broker_url: str = setting(
         "",
-        "Redis URL, such as redis://host:6379/0; empty: the Redis that `make run` starts in the data folder",
+        "What carries the queues: a Redis URL, such as redis://host:6379/0, or RabbitMQ's, such as amqp://user:password@host:5672//; empty: the Redis that `make run` starts in the data folder",
+        secret=True,
+    )
+    redis_url: str = setting(
+        "",
+        "Redis URL for hints, limits and figures, where RabbitMQ carries the queues; empty: MEDQ_BROKER_URL if that is Redis, else the Redis that `make run` starts",
         secret=True,
     )
     storage_url: str = setting(
@@ -304,14 +311,24 @@ class Settings:
         return Path(tempfile.gettempdir()) / f"medq-{digest}.sock"
 
     @property
-    def redis_url(self) -> str:
+    def rabbit(self) -> bool:
+        """Whether RabbitMQ carries the queues."""
+        return self.broker_url.startswith(RABBIT_SCHEME)
+
+    @property
+    def given_redis_url(self) -> str:
+        """Of a Redis that is not ours to start; empty when there is none."""
+        return self.redis_url or ("" if self.rabbit else self.broker_url)
+
+    @property
+    def redis_location(self) -> str:
         """For redis-py."""
-        return self.broker_url or f"unix://{quote(str(self.redis_socket))}"
+        return self.given_redis_url or f"unix://{quote(str(self.redis_socket))}"
 
     @property
     def celery_broker_url(self) -> str:
         """For Celery and Flower, which spell Unix sockets differently."""
-        return self.redis_url.replace("unix://", "redis+socket://", 1)
+        return (self.broker_url or self.redis_location).replace("unix://", "redis+socket://", 1)
 
     @property
     def flower_only_shows(self) -> bool:
@@ -414,6 +431,8 @@ def _contradictions(settings: Settings) -> list[str]:
         wrong.append(f"MEDQ_DATABASE_URL: must start with one of {', '.join(DATABASE_SCHEMES)}")
     if settings.broker_url and not settings.broker_url.startswith(BROKER_SCHEMES):
         wrong.append(f"MEDQ_BROKER_URL: must start with one of {', '.join(BROKER_SCHEMES)}")
+    if settings.redis_url and not settings.redis_url.startswith(REDIS_SCHEMES):
+        wrong.append(f"MEDQ_REDIS_URL: must start with one of {', '.join(REDIS_SCHEMES)}")
     if settings.blob_keys and not _are_keys(settings):
         wrong.append(
             "MEDQ_BLOB_KEYS: must be 32 bytes in base64, or several separated by commas, such as of `openssl rand -base64 32`"

@@ -37,7 +37,7 @@ KEY = _key()
 
 def _connected(settings: Settings) -> "redis.Redis":
     return redis.Redis.from_url(
-        settings.redis_url,
+        settings.redis_location,
         socket_timeout=1.0,
         socket_connect_timeout=1.0,
         retry=None,

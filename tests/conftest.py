@@ -19,6 +19,7 @@ from shared.job_types import NewJob
 from shared.settings import Settings
 from shared.tables import Row
 from tests import s3
+from tests.rabbit import Rabbit
 from tests.servers import MariaDB, Redis
 from tests.sockets import Cost, counted
 
@@ -26,12 +27,25 @@ DATABASES = ("sqlite", "mariadb")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="tests/faults: 200 jobs a fault and 20 kills each")
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="tests/faults: 200 jobs a fault and 20 kills each; tests/api/test_sweep.py: everything into every place",
+    )
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Redis]:
     server = Redis()
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def rabbit_server() -> Iterator[Rabbit]:
+    server = Rabbit()
     try:
         yield server.start()
     finally:

@@ -105,13 +105,17 @@ class Server:
             time.sleep(0.02)
         return self
 
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
     def log(self) -> str:
         return (self.folder / "server.log").read_text(errors="replace")
 
     def kill(self) -> None:
         """SIGKILL: no goodbye, no flush."""
         if self._process is not None:
-            self._process.kill()
+            if self.running:
+                self.signal(signal.SIGKILL)
             self._process.wait()
         self._process, self._frozen = None, False
 
@@ -122,11 +126,11 @@ class Server:
 
     def freeze(self) -> None:
         """Accept connections, and answer none."""
-        os.kill(self.pid, signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
         self._frozen = True
 
     def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        self.signal(signal.SIGCONT)
         self._frozen = False
 
     @contextmanager

@@ -5,8 +5,8 @@ from typing import Any
 
 from celery import Celery
 from celery.bootsteps import StartStopStep
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+
+from shared.queue import BROKER_ERRORS
 
 EVENTS_S = 0.2  # how long Flower may be behind
 
@@ -34,7 +34,7 @@ class GroupedEvents(StartStopStep):  # type: ignore[misc]
             return
         self._timer.cancel()
         self._timer = None
-        with suppress(OSError, RedisError, OperationalError):
+        with suppress(*BROKER_ERRORS):
             consumer._flush_events()
 
 

@@ -156,9 +156,8 @@ def _names(label: Label, pipeline: str, texts: Library) -> tuple[str, ...]:
 def _says(text: str, name: str) -> bool:
     """Whole words, so that a molecule is no mole; Korean joins its particles to the word, so no end is asked."""
     name = name.casefold()
-    if (
-        name not in text
-    ):  # of nearly all names; a pattern for each would be the dearest part of checking a reply
+    # So it is with nearly all names; a pattern for each would be the dearest part of checking a reply.
+    if name not in text:
         return False
     end = "" if re.search(r"[가-힣]$", name) else r"(?:e?s|e)?(?!\w)"
     return re.search(rf"(?<!\w){re.escape(name)}{end}", text) is not None

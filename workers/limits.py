@@ -11,6 +11,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from shared.settings import Settings
 from workers.prompt import Prompt
 
+FULL_S = 10.0  # until a full minute is worth another look
 CHARACTERS_A_TOKEN = 2  # a careful guess: Korean needs more tokens than English for the same text
 
 log = structlog.get_logger(__name__)
@@ -28,7 +29,7 @@ class Limiter:
     """Counts before a call, since afterwards is too late. Without Redis nothing is limited: the server is."""
 
     def __init__(self, settings: Settings, rates: Rates, name: str) -> None:
-        url = settings.redis_url.replace("unix://", "redis+unix://", 1)
+        url = settings.redis_location.replace("unix://", "redis+unix://", 1)
         storage = RedisStorage(url, key_prefix="medq.llm", wrap_exceptions=True, socket_timeout=1.0)
         self._window = SlidingWindowCounterRateLimiter(storage)
         self._name = name
@@ -39,18 +40,17 @@ class Limiter:
         ]
 
     def wait_s(self, prompt: Prompt, reply_tokens: int) -> float | None:
-        """None when the call may be made, and is counted; else the seconds until the window has room."""
+        """None when the call may be made, and is counted; else the seconds until it is worth another look."""
         written = sum(len(message["content"]) for message in prompt.messages)
-        costs = {"calls": 1, "tokens": written // CHARACTERS_A_TOKEN + reply_tokens}
+        guessed = {"calls": 1, "tokens": written // CHARACTERS_A_TOKEN + reply_tokens}
+        # A single call that is larger than the limit must not wait for ever.
+        costs = {kind: min(guessed[kind], item.amount) for item, kind in self._items}
         try:
             for item, kind in self._items:
-                cost = min(
-                    costs[kind], item.amount
-                )  # a single call larger than the limit must not wait for ever
-                if not self._window.test(item, self._name, cost=cost):
-                    return max(1.0, 60.0 / 6)
+                if not self._window.test(item, self._name, cost=costs[kind]):
+                    return FULL_S
             for item, kind in self._items:
-                self._window.hit(item, self._name, cost=min(costs[kind], item.amount))
+                self._window.hit(item, self._name, cost=costs[kind])
         except StorageError:
             log.warning("limits_not_counted", model=self._name)
         return None

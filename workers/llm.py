@@ -1,8 +1,6 @@
 """Language models behind one small interface: any OpenAI-compatible server, and a scripted one for tests."""
 
 import math
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,21 +12,23 @@ from openai import AzureOpenAI, OpenAI, Stream
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from shared.errors import AnswerRejected, LanguageModelUnavailable, StageError, StaleAttempt
+from workers.hanging_up import ShouldStop, Watch, watched
 from workers.prompt import Prompt
 from workers.reply import response_format
 
 TEXT_LIMIT = 20_000  # characters; a model that never stops must not fill the memory
-WATCH_S = 0.2  # how often a running call looks at its deadline and asks should_stop
 MODEL_NAME_LIMIT = 200
 TOKENS_LIMIT = 2**31 - 1  # what the database's integer holds
 LONGEST_RETRY_AFTER_S = 3_600
 
 TRANSIENT_STATUS = frozenset({408, 409, 425, 429})  # and 5xx: the same request may succeed later
+OF_OURS_STATUS = frozenset(
+    {401, 403, 404}
+)  # the key, or the model's name: nothing is wrong with the question
 
 FILTERED = "content_filter"  # as the end of an answer, and as the code of Azure's refusal of a prompt
 
 OnDelta = Callable[[str], None]
-ShouldStop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class OpenAICompatible:
         with _mapped_errors():
             stream = self._open(prompt)
         answer = _Answer(self.model)
-        with stream, _watched(stream, deadline, should_stop) as watch:
+        with stream, watched(stream, deadline, should_stop) as watch:
             chunks = iter(stream)
             while (delta := _next_delta(chunks, answer, watch)) is not None:
                 if delta and on_delta is not None:
@@ -173,7 +173,7 @@ def _clean(text: str) -> str:
     return whole.replace("\0", "")
 
 
-def _next_delta(chunks: Iterator[ChatCompletionChunk], answer: _Answer, watch: "_Watch") -> str | None:
+def _next_delta(chunks: Iterator[ChatCompletionChunk], answer: _Answer, watch: Watch) -> str | None:
     """The next piece of text, or None at the end; a call that the watch ended fails for the watch's reason."""
     try:
         with _mapped_errors():
@@ -206,7 +206,9 @@ def translate(error: openai.OpenAIError) -> StageError:
             )
         if error.code == FILTERED:
             return AnswerRejected("The language model's provider filtered the question out.")
-        return AnswerRejected(f"The language model's server refused the request with {status}.")
+        refused = AnswerRejected(f"The language model's server refused the request with {status}.")
+        refused.elsewhere = status in OF_OURS_STATUS
+        return refused
     if isinstance(error, openai.APITimeoutError):
         return LanguageModelUnavailable("The language model did not answer in time.")
     if isinstance(error, openai.APIConnectionError):
@@ -223,68 +225,6 @@ def _retry_after_s(error: openai.APIStatusError) -> int | None:
         if value.isascii() and value.isdigit():
             return min(math.ceil(int(value[:12]) / of_a_second), LONGEST_RETRY_AFTER_S)
     return None
-
-
-class _Watch:
-    """Why a running call has to end, if it has to."""
-
-    def __init__(self, deadline: float, should_stop: ShouldStop | None) -> None:
-        self.deadline = deadline
-        self.should_stop = should_stop or (lambda: False)
-        self.stopped = False
-        self.failed: Exception | None = None  # what should_stop itself raised
-
-    def look(self) -> bool:
-        """True when it is time to hang up; asked by the watching thread alone."""
-        try:
-            self.stopped = self.should_stop()
-        except Exception as error:
-            self.failed = error
-        return self.stopped or self.failed is not None or time.monotonic() >= self.deadline
-
-    def check(self) -> None:
-        if self.failed is not None:
-            raise self.failed
-        if self.stopped:
-            raise StaleAttempt("The call to the language model was stopped.")
-        if time.monotonic() >= self.deadline:
-            raise LanguageModelUnavailable("The language model did not finish in time.")
-
-
-@contextmanager
-def _watched(
-    stream: Stream[ChatCompletionChunk], deadline: float, should_stop: ShouldStop | None
-) -> Iterator[_Watch]:
-    """Hang up when time is over or the job is no longer wanted, even while the server says nothing.
-
-    The package's time-out counts from byte to byte, so that a server that sends a comment now and then
-    could hold a thread for ever: a thread beside the call shuts the socket, which wakes the reader.
-    """
-    watch, over = _Watch(deadline, should_stop), threading.Event()
-
-    def hang_up() -> None:
-        while not over.wait(WATCH_S):
-            if watch.look():
-                _shut(stream)
-                return
-
-    watcher = threading.Thread(target=hang_up, name="llm-watch", daemon=True)
-    watcher.start()
-    try:
-        yield watch
-    finally:
-        over.set()
-        watcher.join()
-
-
-def _shut(stream: Stream[ChatCompletionChunk]) -> None:
-    network = stream.response.extensions.get("network_stream")
-    connection = network.get_extra_info("socket") if network is not None else None
-    if isinstance(connection, socket.socket):
-        try:
-            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # TLS sockets, too, without their farewell
-        except OSError:
-            return  # the server has hung up already
 
 
 class ScriptedModel:

@@ -12,8 +12,9 @@ from shared.errors import AnswerRejected, LanguageModelUnavailable, ModelsAway, 
 from shared.figures import PROVIDERS, Figures
 from shared.settings import Settings
 from workers.breaker import Breaker
+from workers.hanging_up import ShouldStop
 from workers.limits import Limiter, Rates
-from workers.llm import Completion, LanguageModel, OnDelta, OpenAICompatible, ShouldStop
+from workers.llm import Completion, LanguageModel, OnDelta, OpenAICompatible
 from workers.prompt import Prompt
 
 REPLY_TOKENS = 800  # what a reply costs when nothing limits it
@@ -32,10 +33,10 @@ class Provider:
 
 
 class Providers:
-    """Asks the first provider that can be asked; the next one when it fails.
+    """Asks the first provider that can be asked; the next one when it fails, or refuses our key or the model's name.
 
     Raises: ModelsAway when none may be asked now (its `retry_after_s` says when to look again);
-    the last provider's error when all that were asked failed; AnswerRejected and StaleAttempt at once
+    the last provider's error when all that were asked failed; any other AnswerRejected and StaleAttempt at once
     """
 
     def __init__(self, providers: Sequence[Provider], figures: Figures | None = None) -> None:
@@ -44,7 +45,7 @@ class Providers:
     def complete(
         self, prompt: Prompt, *, on_delta: OnDelta | None = None, should_stop: ShouldStop | None = None
     ) -> Completion:
-        failure: LanguageModelUnavailable | None = None
+        failure: LanguageModelUnavailable | AnswerRejected | None = None
         waits: list[float] = []
         for place, provider in zip(PROVIDERS, self.providers, strict=False):
             wait_s = self._wait_s(provider, prompt)
@@ -53,7 +54,9 @@ class Providers:
                 continue
             try:
                 return self._call(place, provider, prompt, on_delta, should_stop)
-            except LanguageModelUnavailable as error:
+            except (LanguageModelUnavailable, AnswerRejected) as error:
+                if isinstance(error, AnswerRejected) and not error.elsewhere:
+                    raise
                 log.warning("provider_failed", provider=provider.name, detail=error.detail)
                 failure = error
         if failure is not None:
@@ -61,8 +64,14 @@ class Providers:
         raise ModelsAway(retry_after_s=round(min(waits)) or 1)
 
     def _wait_s(self, provider: Provider, prompt: Prompt) -> float | None:
-        limited = provider.limiter.wait_s(prompt, REPLY_TOKENS) if provider.limiter else None
-        return limited if limited is not None else provider.breaker.admit()
+        """None when it may be asked. The limit is looked at last, since looking counts the call."""
+        closed_s = provider.breaker.admit()
+        if closed_s is not None or provider.limiter is None:
+            return closed_s
+        limited_s = provider.limiter.wait_s(prompt, REPLY_TOKENS)
+        if limited_s is not None:
+            provider.breaker.abandoned()  # it may have admitted this call as the one that looks
+        return limited_s
 
     def _call(
         self,

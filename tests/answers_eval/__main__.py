@@ -33,7 +33,8 @@ from tests.answers_eval.replies import good, lines, planted
 from tests.workers.cases import CASES, job
 from workers.answer import AnswerStage
 from workers.encoder import find_encoder
-from workers.llm import Completion, LanguageModel, OnDelta, ShouldStop
+from workers.hanging_up import ShouldStop
+from workers.llm import Completion, LanguageModel, OnDelta
 from workers.phrases import PHRASES
 from workers.prompt import Prompt
 from workers.providers import make_providers

@@ -74,6 +74,19 @@ def test_blobs_on_s3_change_only_those_that_use_them() -> None:
     assert "deploy/storage.env" in (ROOT / ".gitignore").read_text().split()
 
 
+def test_rabbitmq_changes_where_the_queues_are_for_all_that_use_them() -> None:
+    text = (ROOT / "deploy/compose.rabbitmq.yaml").read_text(encoding="utf-8")
+    changed: dict[str, Any] = yaml.safe_load(text)
+    compose_spec.ComposeSpecification.model_validate(changed)
+    services: dict[str, dict[str, Any]] = changed["services"]
+    assert set(services) == set(OURS) - {"migrate"} | {"rabbitmq"}
+    for name in set(services) - {"rabbitmq"}:
+        environment = OURS[name]["environment"] | services[name]["environment"]
+        urls = {key: filled(str(value)) for key, value in environment.items() if key.endswith("_URL")}
+        settings = Settings(broker_url=urls["MEDQ_BROKER_URL"], redis_url=urls["MEDQ_REDIS_URL"])
+        assert (settings.rabbit, settings.given_redis_url) == (True, "redis://redis:6379/0")
+
+
 def test_each_worker_is_one_that_there_is() -> None:
     roles = {tuple(one["command"]) for one in OURS.values() if str(one["image"]).startswith("medq-worker")}
     assert roles == {(role,) for role in ROLES}

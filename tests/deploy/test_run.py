@@ -54,6 +54,13 @@ def test_a_broker_that_does_not_answer_is_named_without_its_password(plain: Sett
     assert "secret" not in detail
 
 
+def test_a_rabbitmq_that_does_not_answer_is_named_without_its_password(plain: Settings) -> None:
+    port = free_port()
+    detail = refused(replace(plain, broker_url=f"amqp://medq:secret@127.0.0.1:{port}//"))
+    assert f"No RabbitMQ lets us in at 127.0.0.1:{port}" in detail
+    assert "secret" not in detail
+
+
 def test_a_process_that_cannot_start_is_named_with_its_last_words(plain: Settings, tmp_path: Path) -> None:
     empty = tmp_path / "models"
     empty.mkdir()

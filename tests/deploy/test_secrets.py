@@ -120,7 +120,7 @@ def overheard(settings: Settings) -> Iterator[list[dict[str, Any]]]:
 
     def listen() -> None:
         with (
-            redis.Redis.from_url(settings.redis_url, socket_timeout=None) as client,
+            redis.Redis.from_url(settings.redis_location, socket_timeout=None) as client,
             client.monitor() as monitor,
         ):
             listens.set()
@@ -135,7 +135,7 @@ def overheard(settings: Settings) -> Iterator[list[dict[str, Any]]]:
     try:
         yield heard
     finally:
-        with redis.Redis.from_url(settings.redis_url) as client:
+        with redis.Redis.from_url(settings.redis_location) as client:
             client.set("the end", 1)
         thread.join(60)
 
@@ -227,7 +227,7 @@ def _contents(settings: Settings) -> str:
     """Of every key of Redis, in words."""
     readers = {b"string": "get", b"hash": "hgetall", b"set": "smembers"}
     found = []
-    with redis.Redis.from_url(settings.redis_url) as client:
+    with redis.Redis.from_url(settings.redis_location) as client:
         for name in client.scan_iter():
             kind = client.type(name)
             if kind in (b"list", b"zset"):

@@ -130,7 +130,7 @@ def place(
 def commands(settings: Settings) -> dict[str, int]:
     import redis
 
-    with redis.Redis.from_url(settings.redis_url) as client:
+    with redis.Redis.from_url(settings.redis_location) as client:
         stats = client.info("commandstats")
     return {name.removeprefix("cmdstat_"): value["calls"] for name, value in stats.items()}
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tests.faults.evidence import Report
 from tests.faults.language_model import LanguageModel
 from tests.faults.people import People
 from tests.faults.room import ROLES, Room
+from tests.rabbit import Rabbit
 from tests.servers import MariaDB, Redis, free_port
 from tests.tiny import tiny_model
 
@@ -37,18 +38,30 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not reports:
         return
     terminalreporter.section("faults")
-    head = f"{'fault':<34} {'times':>5} {'jobs':>6} {'lost':>5} {'doubled':>7} {'silent':>6} {'recovered, s':>12}"
+    head = f"{'fault':<40} {'times':>5} {'jobs':>6} {'lost':>5} {'doubled':>7} {'silent':>6} {'recovered, s':>12}"
     terminalreporter.write_line(head)
     for one in reports:
         terminalreporter.write_line(
-            f"{one.fault:<34} {one.times:>5} {one.jobs:>6} {len(one.lost):>5} {len(one.doubled):>7} "
+            f"{one.fault:<40} {one.times:>5} {one.jobs:>6} {len(one.lost):>5} {len(one.doubled):>7} "
             f"{one.silent:>6} {one.recovered_s:>12.1f}"
         )
 
 
 @pytest.fixture(scope="package")
 def whole_room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
-    folder = tmp_path_factory.mktemp("faults")
+    mariadb = MariaDB(own_clock=True, lock_wait_s=1)
+    with ExitStack() as stack:
+        stack.callback(mariadb.close)
+        mariadb.start()
+        long = bool(request.config.getoption("--long"))
+        yield stack.enter_context(opened(request.config, tmp_path_factory.mktemp("faults"), mariadb, long))
+
+
+@contextmanager
+def opened(
+    config: pytest.Config, folder: Path, mariadb: MariaDB, long: bool, rabbit: Rabbit | None = None
+) -> Iterator[Room]:
+    """A whole system on these servers, and a Redis and a language model of its own."""
     sabotage = folder / "sabotage"
     sabotage.mkdir()
     tiny_model(
@@ -59,13 +72,13 @@ def whole_room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         patch.setenv(
             "PYTHONPATH", os.pathsep.join(filter(None, [str(SABOTAGE), os.environ.get("PYTHONPATH")]))
         )
-        language_model, redis, mariadb = LanguageModel(), Redis(), MariaDB(own_clock=True, lock_wait_s=1)
-        for one in (language_model, redis, mariadb):
+        language_model, redis = LanguageModel(), Redis()
+        for one in (language_model, redis):
             stack.callback(one.close)
         redis.start()
-        mariadb.start()
-        long = bool(request.config.getoption("--long"))
         settings = _settings(folder, mariadb, redis, language_model, long)
+        if rabbit:
+            settings = replace(settings, broker_url=rabbit.url, redis_url=redis.tcp_url)
         system = stack.enter_context(running(settings, start_s=300))
         people = People(system.url)
         stack.callback(people.close)
@@ -73,9 +86,8 @@ def whole_room(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         stack.callback(db.close)
         room = Room(
             system, settings, db, mariadb, redis, language_model, sabotage,
-            long=long, people=people,
+            long=long, people=people, rabbit=rabbit, reports=config.stash.setdefault(REPORTS, []),
         )  # fmt: skip
-        request.config.stash[REPORTS] = room.reports
         yield room
 
 

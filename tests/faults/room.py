@@ -1,5 +1,6 @@
 """The running system and everything around it, for one run of the fault suite."""
 
+import random
 import re
 import threading
 import time
@@ -12,15 +13,18 @@ import httpx
 from sqlalchemy import select
 
 from deploy.run import System
+from shared.catalog import PIPELINES
 from shared.database import Database
-from shared.lifecycle import TERMINAL
+from shared.lifecycle import TERMINAL, Status
+from shared.queue import Dispatcher
 from shared.settings import Settings
 from shared.tables import BatchRow, JobRow
 from tests import processes
 from tests.faults.evidence import Evidence, JobsLost, Report
 from tests.faults.language_model import LanguageModel
 from tests.faults.people import PATIENCE_S, People, Work
-from tests.servers import MariaDB, Redis
+from tests.rabbit import Rabbit
+from tests.servers import MariaDB, Redis, Server
 
 ROLES = ("api", "vision", "answer", "archive", "sweeper")
 
@@ -42,7 +46,17 @@ class Room:
     sabotage: Path
     long: bool  # at least 200 jobs a fault, and 20 kills of each process
     people: People
+    rabbit: Rabbit | None = None
     reports: list[Report] = field(default_factory=list)
+
+    @property
+    def broker(self) -> Server:
+        """What carries the queues."""
+        return self.rabbit or self.redis
+
+    @property
+    def carrier(self) -> str:
+        return "RabbitMQ" if self.rabbit else "Redis"
 
     @property
     def least(self) -> int:
@@ -65,6 +79,8 @@ class Room:
 
         The block may name jobs that must fail, and says when the fault is over by `meeting.recovered()`.
         """
+        if self.rabbit and self.carrier not in fault:
+            fault = f"{self.carrier}: {fault}"
         meeting = Meeting(self, Work(re.sub(r"\W+", "-", fault)))
         with self.people.at_work(meeting.work, self.least, archives=archives):
             yield meeting
@@ -105,6 +121,30 @@ class Room:
     def ids(self, work: Work) -> list[str]:
         """Of the jobs so far."""
         return list(self.db.read(lambda s: s.scalars(select(JobRow.id).where(JobRow.id > work.since)).all()))
+
+    def repeat(self, work: Work, rng: random.Random) -> int:
+        """Send what waits in the queues once more, shuffled; answers with the number of messages."""
+        if self.rabbit:  # where nobody can look into a queue: the same messages, made anew
+            return self._dispatch_again(work, rng)
+        repeated = 0
+        with self.redis.client() as client:
+            for name in client.scan_iter("*.*.*", _type="list"):
+                messages = client.lrange(name, 0, -1)
+                rng.shuffle(messages)
+                client.rpush(name, *messages)
+                repeated += len(messages)
+        return repeated
+
+    def _dispatch_again(self, work: Work, rng: random.Random) -> int:
+        waiting = select(JobRow).where(JobRow.id > work.since, JobRow.status == Status.QUEUED.value)
+        rows = list(self.db.read(lambda s: s.scalars(waiting).all()))
+        rng.shuffle(rows)
+        dispatcher = Dispatcher(self.settings)
+        sent = [
+            dispatcher.dispatch([row.id], row.stage, PIPELINES[row.pipeline].group, row.lane) for row in rows
+        ]
+        dispatcher.close()
+        return sum(sent)
 
     def unsettled(self, work: Work) -> list[str]:
         """Ids of the work's jobs and batches that have not ended."""

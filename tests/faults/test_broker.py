@@ -22,38 +22,38 @@ def test_flushall(room: Room) -> None:
     assert set(meeting.outcomes) == {"advance", "finish"}
 
 
-def test_redis_killed(room: Room) -> None:
+def test_broker_killed(room: Room) -> None:
     """And started again, empty. Workers find it by themselves."""
     workers = [one.pid for role in ("vision", "answer", "archive") for one in processes.of(room.system, role)]
-    with room.met("Redis killed, restarted empty", times=room.times) as meeting:
+    with room.met(f"{room.carrier} killed, restarted empty", times=room.times) as meeting:
         for _ in range(room.times):
-            room.redis.kill()
+            room.broker.kill()
             room.pause(1)
-            room.redis.start()
+            room.broker.start()
             meeting.recovered()
     assert set(meeting.outcomes) == {"advance", "finish"}
     found = [one.pid for role in ("vision", "answer", "archive") for one in processes.of(room.system, role)]
     assert found == workers
 
 
-def test_redis_is_back_before_a_worker_looks(room: Room) -> None:
+def test_broker_is_back_before_a_worker_looks(room: Room) -> None:
     """A worker that was busy finds connections closed whose server has long come back."""
-    with room.met("Redis restarted behind workers' backs", times=room.times) as meeting:
+    with room.met(f"{room.carrier} restarted behind workers' backs", times=room.times) as meeting:
         for _ in range(room.times):
             workers = [p for role in ("vision", "answer", "archive") for p in processes.of(room.system, role)]
             for worker in workers:
                 worker.send_signal(signal.SIGSTOP)
-            room.redis.restart()
+            room.broker.restart()
             for worker in workers:
                 worker.send_signal(signal.SIGCONT)
             meeting.recovered()
     assert set(meeting.outcomes) == {"advance", "finish"}
 
 
-def test_redis_frozen(room: Room) -> None:
+def test_broker_frozen(room: Room) -> None:
     """For longer than every time-out, it takes connections and answers nothing: jobs are accepted all the same."""
-    with room.met("Redis frozen") as meeting:
-        with room.redis.frozen():
+    with room.met(f"{room.carrier} frozen") as meeting:
+        with room.broker.frozen():
             room.people.leave(meeting.work)
             room.pause(15 if room.long else 3)
             room.people.leave(meeting.work)
@@ -65,21 +65,14 @@ def test_messages_come_twice_and_out_of_order(room: Room) -> None:
     """Everything that lies in a queue is put there once more, shuffled, while the workers hold still."""
     rng = random.Random("twice")
     repeated = 0
-    with (
-        room.met("every message twice, shuffled", times=room.times) as meeting,
-        room.redis.client() as client,
-    ):
+    with room.met("every message twice, shuffled", times=room.times) as meeting:
         for _ in range(room.times):
             workers = [p for role in ("vision", "answer") for p in processes.of(room.system, role)]
             for worker in workers:
                 worker.send_signal(signal.SIGSTOP)
             for _ in range(3):
                 room.people.leave(meeting.work)
-            for name in client.scan_iter("*.*.*", _type="list"):
-                messages = client.lrange(name, 0, -1)
-                rng.shuffle(messages)
-                client.rpush(name, *messages)
-                repeated += len(messages)
+            repeated += room.repeat(meeting.work, rng)
             for worker in workers:
                 worker.send_signal(signal.SIGCONT)
             meeting.recovered()

@@ -13,6 +13,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 import shared.queue
+import shared.transports
 from shared.queue import DRAFTS, HINTS, LARGEST_MESSAGE, Dispatcher, Hints, make_celery, queue_name
 from shared.settings import Settings
 from tests.servers import Redis
@@ -182,7 +183,7 @@ def test_a_channel_whose_connection_was_closed_raises_what_workers_connect_again
 def test_a_lost_broker_is_looked_for_at_one_pace(
     settings: Settings, broker: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared.queue, "RECONNECT_S", 0.01)
+    monkeypatch.setattr(shared.transports, "RECONNECT_S", 0.01)
     broker.kill()
     pauses: list[float] = []
     with make_celery(settings).connection_for_read() as connection, pytest.raises(OperationalError):

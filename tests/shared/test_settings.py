@@ -48,7 +48,8 @@ def test_every_bad_value_is_named_at_once() -> None:
         MEDQ_LEASE_S="0.5",
         MEDQ_DEVICE="tpu",
         MEDQ_DATABASE_URL="postgresql://secret@host/medq",
-        MEDQ_BROKER_URL="amqp://secret@host",
+        MEDQ_BROKER_URL="kafka://secret@host",
+        MEDQ_REDIS_URL="amqp://secret@host",
         MEDQ_HOST="0.0.0.0",
         MEDQ_ANSWERS="openai",
         MEDQ_PROT="8000",
@@ -61,7 +62,8 @@ def test_every_bad_value_is_named_at_once() -> None:
         "MEDQ_HOST: with MEDQ_AUTH=open the API listens on loopback only, such as 127.0.0.1; "
         "MEDQ_AUTH=keys lifts this",
         "MEDQ_DATABASE_URL: must start with one of sqlite:///, mysql+pymysql://, mariadb+pymysql://",
-        "MEDQ_BROKER_URL: must start with one of redis://, rediss://, unix://",
+        "MEDQ_BROKER_URL: must start with one of redis://, rediss://, unix://, amqp://",
+        "MEDQ_REDIS_URL: must start with one of redis://, rediss://, unix://",
         "OPENAI_API_KEY: MEDQ_ANSWERS=openai needs a key (any text for a server that asks none)",
     ]
 
@@ -109,9 +111,11 @@ def test_a_duration_must_be_one(text: str) -> None:
 
 
 def test_neither_refusals_nor_logged_settings_tell_secrets() -> None:
-    lines = refused(MEDQ_DATABASE_URL="postgresql://u:hush@host/medq", MEDQ_BROKER_URL="amqp://u:hush@host")
+    lines = refused(MEDQ_DATABASE_URL="postgresql://u:hush@host/medq", MEDQ_BROKER_URL="amqps://u:hush@host")
     assert "hush" not in "\n".join(lines)
-    assert "hush" not in repr(Settings(database_url="hush", broker_url="hush", openai_api_key="hush"))
+    assert "hush" not in repr(
+        Settings(database_url="hush", broker_url="hush", redis_url="hush", openai_api_key="hush")
+    )
 
 
 def test_relative_folders_are_the_repositorys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -123,7 +127,7 @@ def test_relative_folders_are_the_repositorys(monkeypatch: pytest.MonkeyPatch, t
 def test_the_data_folder_holds_what_no_url_names() -> None:
     settings = Settings(data_dir="/srv/medq")
     assert settings.sqlalchemy_url == "sqlite:////srv/medq/medq.sqlite3"
-    assert settings.redis_url == "unix:///srv/medq/redis.sock"
+    assert settings.redis_location == "unix:///srv/medq/redis.sock"
     assert settings.celery_broker_url == "redis+socket:///srv/medq/redis.sock"
     assert settings.storage_location == "/srv/medq/blobs"
 
@@ -131,7 +135,16 @@ def test_the_data_folder_holds_what_no_url_names() -> None:
 def test_a_url_wins_over_the_data_folder() -> None:
     settings = Settings(database_url="mysql+pymysql://u@h/medq", broker_url="redis://h:6379/1")
     assert settings.sqlalchemy_url == "mysql+pymysql://u@h/medq"
-    assert settings.redis_url == settings.celery_broker_url == "redis://h:6379/1"
+    assert settings.redis_location == settings.celery_broker_url == "redis://h:6379/1"
+
+
+def test_beside_rabbitmq_redis_is_the_embedded_one_or_what_its_own_setting_names() -> None:
+    alone = Settings(data_dir="/srv/medq", broker_url="amqp://u:p@h:5672//")
+    assert alone.rabbit
+    assert alone.celery_broker_url == "amqp://u:p@h:5672//"
+    assert (alone.given_redis_url, alone.redis_location) == ("", "unix:///srv/medq/redis.sock")
+    both = Settings(broker_url="amqp://h//", redis_url="redis://r:6379/0")
+    assert both.given_redis_url == both.redis_location == "redis://r:6379/0"
 
 
 @pytest.mark.parametrize("letter", ["x", "한"])

@@ -262,6 +262,7 @@ def test_a_refusal_that_will_not_change_is_not_tried_again(model, code):
     client = model(status(code))
     with pytest.raises(AnswerRejected, match=str(code)) as caught:
         client.complete(PROMPT)
+    assert caught.value.elsewhere is (code in (401, 403, 404))
     assert not caught.value.retry
     assert "secret" not in caught.value.detail
     assert len(client.got) == 1

@@ -56,6 +56,15 @@ def test_what_is_no_outage_goes_to_no_second_provider(error):
     assert second.model.prompts == []
 
 
+def test_who_refuses_our_key_leaves_the_question_to_the_second_provider():
+    refused = AnswerRejected("401")
+    refused.elsewhere = True
+    first, second = provider([refused, refused]), provider(["hello"], "second")
+    assert Providers([first, second]).complete(PROMPT).model == "second"
+    with pytest.raises(AnswerRejected, match="401"):
+        Providers([first]).complete(PROMPT)
+
+
 def test_a_provider_that_keeps_failing_is_left_alone_and_then_asked_once():
     clock = Clock()
     one = provider([AWAY] * FAILURES + [AWAY, "hello", "again"], breaker=Breaker(clock))
@@ -121,6 +130,28 @@ def test_a_call_larger_than_the_limit_is_made_alone(broker):
 def test_without_a_broker_nothing_is_limited(tmp_path):
     limiter = Limiter(Settings(broker_url=f"unix://{tmp_path}/none.sock"), Rates(calls=1), "m")
     assert [limiter.wait_s(PROMPT, 1), limiter.wait_s(PROMPT, 1)] == [None, None]
+
+
+def test_a_provider_that_is_left_alone_uses_up_no_limit(broker):
+    clock = Clock()
+    breaker, limiter = Breaker(clock), Limiter(Settings(broker_url=broker.url), Rates(calls=1), "m")
+    for _ in range(FAILURES):
+        breaker.failed()
+    with pytest.raises(ModelsAway):
+        Providers([provider([], limiter=limiter, breaker=breaker)]).complete(PROMPT)
+    assert limiter.wait_s(PROMPT, 1) is None  # the one call of this minute is still there
+
+
+def test_a_call_that_a_limit_holds_back_is_not_the_one_that_looks(broker):
+    clock = Clock()
+    breaker, limiter = Breaker(clock), Limiter(Settings(broker_url=broker.url), Rates(calls=1), "m")
+    for _ in range(FAILURES):
+        breaker.failed()
+    clock.now += 1_000
+    assert limiter.wait_s(PROMPT, 1) is None  # by somebody else
+    with pytest.raises(ModelsAway):
+        Providers([provider([], limiter=limiter, breaker=breaker)]).complete(PROMPT)
+    assert breaker.admit() is None
 
 
 def test_a_limit_parks_the_job(broker):
