@@ -31,10 +31,14 @@ class Pace:
         self._speeds = Speeds()
         self._until = 0.0
 
-    def speeds(self) -> Speeds:
+    def speeds(self, session: Session | None = None) -> Speeds:
+        """Who is in a transaction passes it on: one that waits for another of its own thread's stops a migration.
+
+        The migration waits for the first to end, and the second for the migration.
+        """
         if time.monotonic() >= self._until:
             self._until = time.monotonic() + FRESH_S  # first, so that only one thread asks
-            self._speeds = self._db.read(_measure)
+            self._speeds = _measure(session) if session else self._db.read(_measure)
         return self._speeds
 
 

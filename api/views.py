@@ -53,7 +53,7 @@ def show(session: Session, rows: Sequence[JobRow], pace: Pace) -> list[Shown]:
     artifacts = _by_job(session, select(ArtifactRow), ArtifactRow.job_id, ids)
     places = positions(session, rows)
     unfinished = any(row.status not in TERMINAL for row in rows)
-    speeds = pace.speeds() if unfinished else Speeds()
+    speeds = pace.speeds(session) if unfinished else Speeds()
     return [
         Shown(row.version, _job(row, attempts[row.id], artifacts[row.id], places.get(row.id), speeds))
         for row in rows

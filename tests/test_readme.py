@@ -57,6 +57,13 @@ def test_files_that_are_named_exist(name: str) -> None:
     assert not [path for path in paths - made if not (ROOT / path).exists()]
 
 
+def test_each_promise_names_the_test_that_holds_it() -> None:
+    promised = page("SECURITY.md").partition("## Promised now\n")[2].partition("\n## ")[0]
+    promises = promised.removeprefix("- ").split("\n- ")
+    assert len(promises) > 25
+    assert not [promise for promise in promises if "`tests/" not in promise]
+
+
 def code(text: str) -> list[str]:
     """What stands in code blocks, and between backticks in the prose around them."""
     blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)

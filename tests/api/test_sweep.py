@@ -5,7 +5,9 @@ texts and files goes into each place, another part into another; with `--long` a
 """
 
 import io
+import threading
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import event
 from werkzeug.datastructures import FileStorage
 
 from api.services import Services
@@ -24,12 +27,14 @@ from tests.fuzzing import Things, served
 from tests.servers import Redis
 from tests.shared_data import shared_data
 
+pytestmark = pytest.mark.timeout(7200)  # with --long
 MEMORY_KB = 512 * 1024  # a picture of MEDQ_MAX_PIXELS has 150 MB, and is decoded once
 
 
 @dataclass(frozen=True)
 class Sweep:
     client: FlaskClient
+    rooms: Services
     things: Things
     operations: tuple[Operation, ...]
     whole: bool
@@ -68,7 +73,7 @@ def sweep(
         rooms: Services = app.extensions["medq"]
         document = client.get("/openapi.json").get_json()
         whole = bool(request.config.getoption("--long"))
-        yield Sweep(client, Things(rooms), tuple(operations(document)), whole)
+        yield Sweep(client, rooms, Things(rooms), tuple(operations(document)), whole)
 
 
 def hostile_files() -> dict[str, bytes]:
@@ -97,6 +102,35 @@ def test_the_document_names_every_kind_of_place(sweep: Sweep) -> None:
         Place("PATCH /v1/uploads/{upload_id}", "header", "Upload-Checksum"),
     } <= places
     assert {operation.method for operation in sweep.operations} == {"GET", "POST", "PUT", "PATCH", "DELETE"}
+
+
+def test_no_operation_asks_for_a_connection_while_it_holds_one(sweep: Sweep) -> None:
+    """Its second would wait for a migration that waits for the first."""
+    pool = sweep.rooms.db.engine.pool
+    held: Counter[int] = Counter()  # by thread
+    most: Counter[str] = Counter()
+    asked = ""
+
+    def taken(*_: object) -> None:
+        held[threading.get_ident()] += 1
+        most[asked] = max(most[asked], held[threading.get_ident()])
+
+    def given_back(*_: object) -> None:
+        held[threading.get_ident()] -= 1
+
+    event.listen(pool, "checkout", taken)
+    event.listen(pool, "checkin", given_back)
+    try:
+        for operation in sweep.operations:
+            sweep.rooms.pace._until = 0.0  # it measures anew
+            asked = operation.label
+            usual = Place(operation.label, "header", "Accept")
+            send(sweep.client, sweep.things, operation, usual, "*/*").close()
+    finally:
+        event.remove(pool, "checkout", taken)
+        event.remove(pool, "checkin", given_back)
+    assert {label: number for label, number in most.items() if number > 1} == {}
+    assert len(most) > 30
 
 
 def test_no_text_breaks_a_field(sweep: Sweep) -> None:

@@ -277,3 +277,10 @@ def test_the_prompt_says_what_the_findings_include_already(included):
     prompt = build_prompt(case(included=included))
     assert blocks(prompt)["included"] == list(included)
     assert "part of the findings' probabilities already" in prompt.messages[0]["content"]
+
+
+def test_neither_picture_nor_file_name_nor_metadata_can_get_into_a_prompt():
+    assert {one.name for one in dataclasses.fields(Case)} == {
+        "pipeline", "question", "lang", "age", "sex", "site", "findings", "warnings", "passages", "segments", "grades",
+        "included", "thread",
+    }  # fmt: skip
