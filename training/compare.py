@@ -1,11 +1,12 @@
 """Several runs side by side, and what is certain of their differences."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from shared.cards import GradeMetrics, Interval, Metrics, SegmentMetrics
 from training import metrics
@@ -25,9 +26,23 @@ class Leak:
 
     network: str
     figure: str
+    pictures: str  # which part of those that were measured
     leaky: Interval
-    apart: Interval | None  # the leaky network's, on those pictures that have no sibling in `train`
     grouped: Interval
+
+    @property
+    def alike(self) -> bool:
+        """Whether both were measured on the same kind of pictures, so that the difference means something."""
+        return self.pictures != UNSEEN
+
+
+UNSEEN = "without a sibling in train"
+# A leak can help only with groups of several pictures; those of one are the control.
+PARTS: dict[str, Callable[[Finished], NDArray[np.bool_]]] = {
+    "whose group has several": lambda run: run.several,
+    "whose group has one": lambda run: ~run.several,
+    UNSEEN: lambda run: ~run.sibling,
+}
 
 
 def columns(run: Finished) -> dict[str, Interval]:
@@ -57,9 +72,9 @@ def split_of(run: Finished) -> str:
 
 
 def leaks_of(runs: Sequence[Finished], data: Path) -> list[Leak]:
-    """For each network that has both: the first leaky and the first grouped run.
+    """For each network that has both: the first leaky and the first grouped run, on all pictures and by part.
 
-    Raises: BadData if the data is not what the leaky run was measured on
+    Raises: BadData if the data is not what they were measured on
     """
     found = []
     for network in dict.fromkeys(network_of(run) for run in runs):
@@ -67,20 +82,26 @@ def leaks_of(runs: Sequence[Finished], data: Path) -> list[Leak]:
         leaky = next((run for run in same if run.config.leaky), None)
         grouped = next((run for run in same if not run.config.leaky), None)
         if leaky and grouped:
-            alone, pairs = without_siblings(leaky, leaky.samples(data)), columns(grouped)
+            pair = by_part(leaky, leaky.samples(data)), by_part(grouped, grouped.samples(data))
             found += [
-                Leak(network, name, one, alone.get(name), pairs[name]) for name, one in columns(leaky).items()
+                Leak(network, name, part, one, pair[1][part][name])
+                for part, figures in pair[0].items()
+                for name, one in figures.items()
+                if name in pair[1].get(part, {})
             ]
     return found
 
 
-def without_siblings(run: Finished, samples: Sequence[Sample]) -> dict[str, Interval]:
-    """The figures by which runs are compared, of the pictures without a sibling in `train`; empty if there are none."""
-    rows = np.flatnonzero(~run.sibling).tolist()
-    if not rows:
-        return {}
+def by_part(run: Finished, samples: Sequence[Sample]) -> dict[str, dict[str, Interval]]:
+    """The figures by which runs are compared, of all pictures and of each part that is not empty."""
     looking = objective_for(run.head, run.card.preprocess, torch.device("cpu"))
-    return columns_of(looking.metrics(run.card, run.split, [samples[n] for n in rows], run.outcome[rows]))
+    found = {"all": columns(run)}
+    for part, within in PARTS.items():
+        rows = np.flatnonzero(within(run)).tolist()
+        if rows:
+            chosen = [samples[row] for row in rows]
+            found[part] = columns_of(looking.metrics(run.card, run.split, chosen, run.outcome[rows]))
+    return found
 
 
 def difference(run: Finished, other: Finished, samples: Sequence[Sample]) -> dict[str, Interval] | None:

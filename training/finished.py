@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ class Finished:
     outcome: Array  # (N, ...), as the kind of head has it
     stood: dict[str, str]  # id -> split or fold
     sibling: NDArray[np.bool_]  # (N,) whether `train` has a picture of the same group
+    several: NDArray[np.bool_]  # (N,) whether the data set has more pictures of the group anywhere
 
     @property
     def leaked(self) -> float:
@@ -90,6 +92,7 @@ def read_run(folder: Path) -> Finished:
     folds = [_history(folder / f"fold{number}") for number in range(config.folds)]
     dealt = _split(folder)
     trained = {row["group"] for row in dealt if row["split"] == "train"}
+    sizes = Counter({row["id"]: row["group"] for row in dealt}.values())  # a held fifth stands in two splits
     return Finished(
         folder=folder.resolve(),
         config=config,
@@ -101,6 +104,7 @@ def read_run(folder: Path) -> Finished:
         outcome=outcome,
         stood={row["id"]: row["split"] for row in dealt},
         sibling=np.array([group in trained for group in groups]),
+        several=np.array([sizes[group] > 1 for group in groups]),
     )
 
 

@@ -151,20 +151,21 @@ def _beside(runs: Sequence[Finished]) -> Table:
 def _leaking(leaks: Sequence[Leak]) -> Section:
     note = (
         "The same network, dealt by picture and dealt by group. The difference is not skill: siblings of what is "
-        "measured stand in train. Without a sibling: the leaky network on those pictures whose group it never saw."
+        "measured stand in train, which helps only where a group has several pictures. Pictures without a sibling in "
+        "train are no fair sample of a leaky split: most of their groups have but one picture, and those may be easier."
     )
     rows = [
         (
             leak.network,
             plain(leak.figure),
+            leak.pictures,
             in_words(leak.leaky),
-            in_words(leak.apart),
             in_words(leak.grouped),
-            f"{leak.leaky.value - leak.grouped.value:+.3f}",
+            f"{leak.leaky.value - leak.grouped.value:+.3f}" if leak.alike else "",
         )
         for leak in leaks
     ]
-    head = ("network", "figure", "leaky", "without a sibling", "grouped", "leaky - grouped")
+    head = ("network", "figure", "pictures", "leaky", "grouped", "leaky - grouped")
     return Section("What leaking is worth", note, tables=[Table(head, rows)])
 
 

@@ -94,7 +94,7 @@ def opened(
 def _settings(
     folder: Path, mariadb: MariaDB, redis: Redis, language_model: LanguageModel, long: bool
 ) -> Settings:
-    """Short times, so that a suite of faults lasts seconds; and as many attempts as twenty kills may cost."""
+    """Short times, so that a suite of faults lasts seconds; and more attempts than twenty kills may cost."""
     return replace(
         Settings(),
         data_dir=str(folder / "var"),
@@ -114,7 +114,7 @@ def _settings(
         sweep_s=0.2,
         retry_base_s=0.1,
         drain_s=2.0,
-        max_attempts=20,
+        max_attempts=25,
         vision_threads=8,
         bulk_window=2,
         answer_threads=8,

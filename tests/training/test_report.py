@@ -18,7 +18,7 @@ from tests.training.conftest import drawn
 from tests.training.test_pipelines import graded_tree
 from training import report
 from training.charts import wilson
-from training.compare import difference, verdict, without_siblings
+from training.compare import by_part, difference, verdict
 from training.config import TrainConfig
 from training.finished import Finished, kept_epoch, read_run
 from training.samples import BadData
@@ -96,7 +96,7 @@ def test_a_classifiers_page_shows_its_figures_and_its_surest_mistakes(
     assert [int(cell) for cell in cells] == [count for row in card.metrics.confusion for count in row]
     assert text.count("<svg") == 3
     assert "What leaking is worth" in text
-    assert "without a sibling" in text
+    assert "whose group has one" in text
 
     run = read_run(folder)
     samples = run.samples(lab)
@@ -115,7 +115,7 @@ def test_a_classifiers_page_shows_its_figures_and_its_surest_mistakes(
     with pytest.raises(SystemExit, match="no finished run"):
         report.main(["--run", str(tmp_path), "--data", str(lab)])
     pairs(run, lab)
-    apart(run, lab)
+    parted(run, lab)
     with_clinical(run, lab)
 
 
@@ -146,15 +146,17 @@ def pairs(run: Finished, lab: Path) -> None:
     assert difference(run, replace(run, ids=run.ids[:-1]), samples) is None
 
 
-def apart(run: Finished, lab: Path) -> None:
-    """Pictures with a sibling in `train` are left out, and where all have one there is nothing to say."""
+def parted(run: Finished, lab: Path) -> None:
+    """Each part is measured on its own pictures, and one that is empty is left out."""
     samples = run.samples(lab)
-    truth, top = np.array([sample.label for sample in samples]), run.outcome.argmax(axis=1)
-    sibling = np.arange(len(samples)) % 3 == 0
-    found = without_siblings(replace(run, sibling=sibling), samples)
-    assert found["accuracy"].value == pytest.approx((top == truth)[~sibling].mean(), abs=1e-4)
-    assert found["accuracy"].value != pytest.approx((top == truth).mean(), abs=1e-4)
-    assert without_siblings(replace(run, sibling=np.ones(len(samples), dtype=bool)), samples) == {}
+    assert not run.several.any(), "each of the lab's groups has one picture"
+    right = run.outcome.argmax(axis=1) == np.array([sample.label for sample in samples])
+    several, sibling = np.arange(len(samples)) % 3 == 0, np.arange(len(samples)) % 2 == 0
+    found = by_part(replace(run, several=several, sibling=sibling), samples)
+    expected = [right.mean(), right[several].mean(), right[~several].mean(), right[~sibling].mean()]
+    assert [one["accuracy"].value for one in found.values()] == pytest.approx(expected, abs=1e-4)
+    assert len(set(expected)) == 4
+    assert set(by_part(run, samples)) == {"all", "whose group has one", "without a sibling in train"}
 
 
 def with_clinical(run: Finished, lab: Path) -> None:

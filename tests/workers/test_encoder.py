@@ -2,6 +2,8 @@
 
 import importlib.util
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -119,3 +121,22 @@ def test_with_other_weights_words_alone_decide(tmp_path: Path, monkeypatch: pyte
     with capture_logs() as logs:
         assert find_encoder(True) is None
     assert [line["event"] for line in logs] == ["embeddings_missing"]
+
+
+ALONE = """
+import socket, sys
+
+def refuse(*_):
+    raise AssertionError("something asked the network")
+
+socket.socket.connect = refuse
+import workers.app
+from workers.encoder import find_encoder
+assert find_encoder(True).question("Will it become cancer?").shape
+print([name for name in ("torch", "transformers", "huggingface_hub", "openvino_telemetry") if sys.modules.get(name)])
+"""
+
+
+def test_an_answer_worker_needs_neither_torch_nor_a_hub() -> None:
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
