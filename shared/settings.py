@@ -173,7 +173,7 @@ class Settings:
         low=1,
         high=3600,
     )
-    max_attempts: int = setting(3, "Attempts at a stage before the job fails", low=1, high=20)
+    max_attempts: int = setting(3, "Attempts at a stage before the job fails", low=1, high=100)
     retry_base_s: float = setting(2.0, "First pause before a retry; doubles, with jitter", low=0, high=600)
     redispatch_s: float = setting(
         30.0,
