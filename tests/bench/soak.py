@@ -131,10 +131,13 @@ async def watch(system: System, until: float) -> dict[str, list[int]]:
     return found
 
 
-def growth(samples: list[int]) -> float:
-    """The last fifth over the second, since the first is warm-up."""
-    fifth = max(1, len(samples) // 5)
-    return statistics.median(samples[-fifth:]) / statistics.median(samples[fifth : 2 * fifth]) - 1
+def fifths(samples: list[int]) -> list[float]:
+    """Medians of the five parts of the time, in the samples' unit."""
+    length = max(1, len(samples) // 5)
+    return [
+        statistics.median(samples[start * length : (start + 1) * length] or samples[-1:])
+        for start in range(5)
+    ]
 
 
 async def soak(system: System, options: argparse.Namespace, console: Console) -> bool:
@@ -161,8 +164,11 @@ async def soak(system: System, options: argparse.Namespace, console: Console) ->
     console.print(f"  POST: p50 {statistics.median(crowd.late):.0f} ms, slowest {max(crowd.late):.0f} ms")
     flat = True
     for name, samples in sorted(memory.items()):
-        flat &= len(samples) > 5 and growth(samples) < GROWTH
-        console.print(f"  {name:<18} {max(samples) / 2**20:7.0f} MB at most, growth {growth(samples):+.1%}")
+        medians = fifths(samples)
+        growth = medians[-1] / medians[1] - 1  # the first is warm-up
+        flat &= len(samples) > 5 and growth < GROWTH
+        parts = " ".join(f"{median / 2**20:4.0f}" for median in medians)
+        console.print(f"  {name:<18} {parts}  at most {max(samples) / 2**20:4.0f} MB, growth {growth:+.1%}")
     return flat
 
 
