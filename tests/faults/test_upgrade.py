@@ -1,5 +1,6 @@
 """An upgrade under load: the database is migrated while people work, and workers of two versions share it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -22,7 +23,8 @@ def test_an_older_worker_beside_a_newer_one_while_the_database_is_migrated(
     commit = previous.previous_commit()
     tree = previous.unpack(commit, tmp_path) if commit else ROOT
     fault = f"upgrade beside {commit[:7] or 'itself'}"
-    with previous.workers_of(tree, room.settings, *ROLES) as older:
+    allowed = replace(room.settings, max_attempts=20)  # the older version accepts no more
+    with previous.workers_of(tree, allowed, *ROLES) as older:
         room.until(lambda: room.said("previous", '"ready"') == len(ROLES))
         with room.met(fault) as meeting:
             room.until(lambda: all(ended_by(room, pid) for pid in older.values()))
