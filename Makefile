@@ -17,7 +17,7 @@ demo: $(READY) ## start the system, ask it about a picture, print the answer, st
 test: $(READY) ## run every test; [ARGS="tests/api -k cancel"]
 	@$(PY) -m pytest $(ARGS)
 
-test-faults: $(READY) ## kill, freeze, fill and confuse every part, 200 jobs a fault; ten minutes; [ARGS="-k redis"]
+test-faults: $(READY) ## kill, freeze, fill and confuse every part, 200 jobs a fault; twenty minutes; [ARGS="-k redis"]
 	@$(PY) -m pytest tests/faults --long $(ARGS)
 
 check: $(READY) ## formatting, lint, types and the rules between rooms
