@@ -1,5 +1,7 @@
 """A blob store that takes nothing, or is not there at all."""
 
+from pathlib import Path
+
 import httpx
 import psutil
 
@@ -26,15 +28,21 @@ def test_full(room: Room) -> None:
     assert answer.status_code == 503, "a job was accepted whose picture could not be stored"
 
 
-def test_away(room: Room) -> None:
+def test_away(room: Room, tmp_path: Path) -> None:
     """The folder is gone, as a mount that broke off: jobs wait until it is back."""
     blobs = room.settings.data_path / "blobs"
-    gone = blobs.with_name("blobs.gone")
+    folder, no_folder = blobs.readlink(), tmp_path / "file"
+    no_folder.touch()
     with room.met("blob store away") as meeting:
-        blobs.rename(gone)
-        blobs.write_text("not a folder")
+        lead(blobs, no_folder)
         room.pause(1.5)
-        blobs.unlink()
-        gone.rename(blobs)
+        lead(blobs, folder)
         meeting.recovered()
     assert set(meeting.outcomes) <= {"advance", "finish", "retry"}
+
+
+def lead(link: Path, target: Path) -> None:
+    """In one step, so that nobody finds nothing there and makes a folder in its place."""
+    new = link.with_suffix(".new")
+    new.symlink_to(target)
+    new.replace(link)
