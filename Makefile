@@ -17,7 +17,7 @@ demo: $(READY) ## start the system, ask it about a picture, print the answer, st
 test: $(READY) ## run every test; [ARGS="tests/api -k cancel"]
 	@$(PY) -m pytest $(ARGS)
 
-test-faults: $(READY) ## kill, freeze, fill and confuse every part, 200 jobs a fault; twenty minutes; [ARGS="-k redis"]
+test-faults: $(READY) ## kill, freeze, fill and confuse every part, 200 jobs a fault; up to an hour; [ARGS="-k redis"]
 	@$(PY) -m pytest tests/faults --long $(ARGS)
 
 check: $(READY) ## formatting, lint, types and the rules between rooms
@@ -53,8 +53,8 @@ bench: $(READY) ## measure speed against raw loops; takes minutes
 soak: $(READY) ## twice the load it can bear, 500 pollers and 200 long-polls, for MINUTES=10; is memory flat?
 	@$(PY) -m tests.bench.soak --minutes $(or $(MINUTES),10)
 
-fuzz: $(READY) ## send what the OpenAPI document allows and forbids, and hold every answer against it; [CASES=10000]
-	@$(PY) -m tests.fuzzing $(or $(CASES),10000)
+fuzz: $(READY) ## send what the OpenAPI document allows and forbids, and hold every answer against it; [CASES=12000]
+	@$(PY) -m tests.fuzzing $(or $(CASES),12000)
 
 audit: $(READY) ## are the packages those that are pinned, unchanged, and without known weaknesses? Takes a minute
 	@$(PY) -m deploy.audit

@@ -70,9 +70,8 @@ def make_celery(settings: Settings, queues: Iterable[str] = ()) -> Celery:
 def impatient(settings: Settings) -> dict[str, Any]:
     """Options of connections that somebody waits for: a second, and no second try."""
     options = rabbit_options(1.0, 1.0) if settings.rabbit else redis_options(1.0, 1.0)
-    return options | {
-        "max_retries": 0
-    }  # else kombu tries a first connection again for 4 to 6 s, retry=False or not
+    # Else kombu tries a first connection again for 4 to 6 s, retry=False or not.
+    return options | {"max_retries": 0}
 
 
 def broker_answers(settings: Settings) -> bool:

@@ -1,6 +1,8 @@
 """Sends what the OpenAPI document allows, and what it forbids, and holds every answer against the document.
 
-python -m tests.fuzzing [CASES]   10,000 by default; every check of schemathesis, on a server that asks for keys
+python -m tests.fuzzing [CASES]   every check of schemathesis, on a server that asks for keys
+
+CASES are shared evenly by all operations, of which some have but one: of 12,000, the default, 10,500 are sent.
 """
 
 import base64
@@ -280,7 +282,7 @@ def served(folder: Path, **changed: Any) -> Iterator[tuple[Flask, str]]:
 
 
 def main() -> None:
-    cases = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    cases = int(sys.argv[1]) if len(sys.argv) > 1 else 12_000
     start = random.randrange(2**32)
     logs.configure("ERROR", "json", "fuzz")
     logging.getLogger("werkzeug").setLevel("ERROR")

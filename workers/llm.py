@@ -22,9 +22,8 @@ TOKENS_LIMIT = 2**31 - 1  # what the database's integer holds
 LONGEST_RETRY_AFTER_S = 3_600
 
 TRANSIENT_STATUS = frozenset({408, 409, 425, 429})  # and 5xx: the same request may succeed later
-OF_OURS_STATUS = frozenset(
-    {401, 403, 404}
-)  # the key, or the model's name: nothing is wrong with the question
+# The key, or the model's name: nothing is wrong with the question.
+OF_OURS_STATUS = frozenset({401, 403, 404})
 
 FILTERED = "content_filter"  # as the end of an answer, and as the code of Azure's refusal of a prompt
 
